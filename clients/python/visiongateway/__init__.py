@@ -1,0 +1,1 @@
+"""Stubs and client of the Vision Gateway."""

@@ -1,0 +1,217 @@
+"""The words that every layer shares. Nothing here knows protobuf or a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import ClassVar, TypeAlias
+
+from gateway.usage import Usage
+
+# Seconds on a monotonic clock. Injected wherever time matters, so that no test sleeps.
+Clock: TypeAlias = Callable[[], float]
+
+JsonSchema: TypeAlias = Mapping[str, object]
+
+
+class ImageDetail(IntEnum):
+    """How much of the image's detail the model gets to see."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    MAX = 4
+
+
+class Reasoning(Enum):
+    """How long the model may think before it answers."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Priority(Enum):
+    """What to prefer among the models of a route."""
+
+    BALANCED = "balanced"
+    QUALITY = "quality"
+    COST = "cost"
+
+
+class ServiceTier(Enum):
+    """Service tier of a provider, in the words of our own contract."""
+
+    STANDARD = "standard"
+    FLEX = "flex"
+    PRIORITY = "priority"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """An image as the caller sent it, checked by its header alone.
+
+    *width_px* and *height_px* are those of the upright picture; *orientation* is the EXIF value, 1 to 8.
+    """
+
+    data: bytes
+    media_type: str
+    width_px: int
+    height_px: int
+    orientation: int = 1
+    animated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """The size at which a model gets an image, and what that costs.
+
+    *token_count* is exact by the model's published rule; 0 for models that count none. *budget* is what the
+    provider is told: a soft-token budget for Gemma (70 to 1120), a `detail` for OpenAI; empty when nothing is told.
+    """
+
+    width_px: int
+    height_px: int
+    token_count: int
+    budget: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SentImage:
+    """An image as a model gets it: upright, stripped of metadata, encoded."""
+
+    data: bytes
+    media_type: str
+    plan: ImagePlan
+
+
+class Query:
+    """What one call asks, in no model's words. Each task subclasses it once, as a frozen dataclass of plain values."""
+
+    rpc: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The caller's wishes, checked. None means: as the model's profile says for the task."""
+
+    model: str = ""
+    route: str = ""
+    priority: Priority = Priority.BALANCED
+    max_cost_nano_usd: int | None = None
+    image_detail: ImageDetail | None = None
+    reasoning: Reasoning = Reasoning.NONE
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    allow_fallback: bool | None = None
+    local_only: bool = False
+    service_tier: ServiceTier = ServiceTier.STANDARD
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is told, in its family's words but in no provider's format.
+
+    *user* comes after the images. *schema* asks for JSON; *schema_name* fits `[A-Za-z0-9_-]{1,64}`.
+    *max_output_tokens* bounds answer and reasoning together. Sampling fields that are None are left to the provider.
+    """
+
+    rpc: str
+    user: str
+    max_output_tokens: int
+    system: str = ""
+    schema: JsonSchema | None = None
+    schema_name: str = ""
+    reasoning: Reasoning = Reasoning.NONE
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    service_tier: ServiceTier = ServiceTier.STANDARD
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered, whole: a cut or refused answer is an error, never a completion.
+
+    *text* is the answer without thoughts. *estimated* says that the usage was computed by us, not told by the provider.
+    """
+
+    text: str
+    usage: Usage
+    provider_model: str = ""
+    service_tier: ServiceTier = ServiceTier.STANDARD
+    estimated: bool = False
+    time_to_first_token_s: float | None = None
+
+
+class Outcome(Enum):
+    """How one attempt went."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class CostBasis(Enum):
+    """Where a cost comes from."""
+
+    BILLED = "billed"
+    ESTIMATED = "estimated"
+    FREE = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One model that was asked, or passed over for *reason*."""
+
+    model: str
+    outcome: Outcome
+    reason: str = ""
+    duration_s: float = 0.0
+    cost_nano_usd: int = 0
+    usage: Usage = Usage()
+
+
+@dataclass(slots=True)
+class Trace:
+    """What happened to one call so far; written along the way, read when it ends."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    route_reason: str = ""
+    queue_s: float = 0.0
+    image_s: float = 0.0
+    upstream_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call on its way through the policies to a model.
+
+    *images* has at least one, in the caller's order; boxes always speak of the first. *deadline* is on the injected clock.
+    """
+
+    query: Query
+    images: tuple[SourceImage, ...]
+    options: Options
+    deadline: float
+    request_id: str
+    trace: Trace = field(default_factory=Trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A usable answer. *response* is the task's own message, which policies carry unread."""
+
+    response: object
+    completion: Completion
+    model: str
+    backend: str
+    prompt_version: str
+    sent: SentImage
+    cost_basis: CostBasis = CostBasis.FREE
+    price_version: str = ""

@@ -1,0 +1,212 @@
+"""Every failure that a caller can see, with the gRPC code and the reason it is told by.
+
+GatewayError
+├── InvalidField, MalformedRequest, InvalidImage       the caller's request is wrong
+├── UnknownModel, UrlForbidden, UrlUnreachable
+├── UnsupportedByModel, CostAboveLimit                 no model can or may do it
+├── DeadlineTooShort, DeadlineExceeded                 time
+├── Overloaded, Draining                               this gateway cannot take it now
+├── BackendUnavailable, UpstreamRateLimited            the model cannot take it now
+├── UpstreamAuth, UpstreamAccount                      our own account at the provider
+└── Refused, UnusableAnswer, TruncatedAnswer           the model answered, but not usably
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from grpc import StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gateway.usage import Usage
+
+DOMAIN = "visiongateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One wrong field of a request: its path, such as `labels[3]`, and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class GatewayError(Exception):
+    """Base of every failure that reaches a caller; its message is for people and leaks nothing internal."""
+
+    code: ClassVar[StatusCode]
+    reason: ClassVar[str]
+    # Whether another model might well answer the same call.
+    elsewhere: bool = False
+
+    def __init__(  # noqa: PLR0913  one keyword for each fact that a status can carry
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+        usage: Usage | None = None,
+        service_tier: str | None = None,
+        elsewhere: bool | None = None,
+    ) -> None:
+        """*usage* and *service_tier* tell what the failed attempt was billed, if it was."""
+        super().__init__(message)
+        self.metadata = dict(metadata or {})
+        self.retry_after_s = retry_after_s
+        self.usage = usage
+        self.service_tier = service_tier
+        if elsewhere is not None:
+            self.elsewhere = elsewhere
+
+
+class InvalidField(GatewayError):
+    """One or more fields are out of their range; all of them are listed."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_FIELD"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        """Lists *violations*, at least one."""
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = tuple(violations)
+
+
+class MalformedRequest(GatewayError):
+    """The bytes of the request are not the message that the RPC takes."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "MALFORMED_REQUEST"
+
+
+class InvalidImage(GatewayError):
+    """An image is missing, too big, of a forbidden format, or cannot be decoded; metadata `limit` names which."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_IMAGE"
+
+    def __init__(self, message: str, *, limit: str, field: str = "image") -> None:
+        """*limit* is one of a closed set, such as `format` or `pixels`; *field* is the path of the image."""
+        super().__init__(message, metadata={"limit": limit, "field": field})
+        self.limit = limit
+        self.field = field
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """The image's own field, as a violation."""
+        return (Violation(self.field, str(self)),)
+
+
+class UnknownModel(GatewayError):
+    """The caller named a model or route that is not configured."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "UNKNOWN_MODEL"
+
+
+class UrlForbidden(GatewayError):
+    """The operator does not allow the gateway to fetch this address."""
+
+    code = StatusCode.PERMISSION_DENIED
+    reason = "URL_FORBIDDEN"
+
+
+class UnsupportedByModel(GatewayError):
+    """The model cannot do what was asked, and says so rather than guess."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "UNSUPPORTED_BY_MODEL"
+    elsewhere = True
+
+
+class CostAboveLimit(GatewayError):
+    """The model's worst case costs more than the caller allows."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "COST_ABOVE_LIMIT"
+    elsewhere = True
+
+
+class DeadlineTooShort(GatewayError):
+    """Too little time is left to start; nothing was asked."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_TOO_SHORT"
+
+
+class DeadlineExceeded(GatewayError):
+    """The caller's time is up."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE"
+
+
+class Overloaded(GatewayError):
+    """A limit of this gateway is reached; another replica, or a later try, may work."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "OVERLOADED"
+    elsewhere = True
+
+
+class Draining(GatewayError):
+    """This gateway is shutting down; another replica takes the call."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "DRAINING"
+
+
+class BackendUnavailable(GatewayError):
+    """The model is down, hung or not ready."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "BACKEND_UNAVAILABLE"
+    elsewhere = True
+
+
+class UpstreamRateLimited(GatewayError):
+    """The provider's rate limit for this gateway, not the caller's, is reached."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "UPSTREAM_RATE_LIMITED"
+    elsewhere = True
+
+
+class UpstreamAuth(GatewayError):
+    """The provider refused this gateway's credentials; the operator must act."""
+
+    code = StatusCode.INTERNAL
+    reason = "UPSTREAM_AUTH"
+    elsewhere = True
+
+
+class UpstreamAccount(GatewayError):
+    """This gateway's account at the provider has no credit; the operator must act."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "UPSTREAM_ACCOUNT"
+    elsewhere = True
+
+
+class Refused(GatewayError):
+    """The model, or the provider's content filter, refused; nobody routes around that."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "REFUSED"
+
+
+class UnusableAnswer(GatewayError):
+    """The model's answer does not have the form that the task needs, also after repair."""
+
+    code = StatusCode.INTERNAL
+    reason = "UNUSABLE_ANSWER"
+    elsewhere = True
+
+
+class TruncatedAnswer(GatewayError):
+    """The answer was cut off: by the token limit, or by a stream that broke."""
+
+    code = StatusCode.DATA_LOSS
+    reason = "TRUNCATED_ANSWER"

@@ -1,0 +1,96 @@
+"""One file per task: `gateway/tasks/detect.py` answers the RPC `Detect`."""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from gateway.domain import Query
+
+if TYPE_CHECKING:
+    from gateway.domain import ImagePlan, JsonSchema
+    from gateway.errors import Violation
+    from gateway.profiles import Profile
+    from visiongateway.v1.call_pb2 import CallInfo, CallOptions
+    from visiongateway.v1.image_pb2 import Image
+
+
+class TaskRequest(Protocol):
+    """What every request message has."""
+
+    @property
+    def image(self) -> Image: ...
+    @property
+    def options(self) -> CallOptions: ...
+
+
+class TaskResponse(Protocol):
+    """What every response message has."""
+
+    @property
+    def info(self) -> CallInfo: ...
+
+
+RequestT = TypeVar("RequestT", bound=TaskRequest)
+QueryT = TypeVar("QueryT", bound=Query)
+ResponseT = TypeVar("ResponseT", bound=TaskResponse)
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What a task tells a model of one family: *user* follows the images; *schema* asks for JSON of that form.
+
+    *max_output_tokens* is the task's own bound, used when the caller gave none.
+    """
+
+    user: str
+    max_output_tokens: int
+    system: str = ""
+    schema: JsonSchema | None = None
+
+
+class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
+    """One RPC: from its request to a query, from the query to words, from a model's text to the response."""
+
+    rpc: ClassVar[str]
+    # Changes whenever the wording does; part of `prompt_version` and of cache keys.
+    version: ClassVar[str]
+    request: type[RequestT]
+    response: type[ResponseT]
+
+    @abstractmethod
+    def violations(self, request: RequestT) -> Iterator[Violation]:
+        """Yields every field of the task's own that is out of range; image and options are checked by the server."""
+
+    @abstractmethod
+    def query(self, request: RequestT) -> QueryT:
+        """Says in plain values what a checked request asks."""
+
+    @abstractmethod
+    def wording(self, query: QueryT, profile: Profile, plan: ImagePlan) -> Wording:
+        """Says what to tell a model of *profile*'s family that is sent its first image as *plan* says."""
+
+    @abstractmethod
+    def parse(self, text: str, query: QueryT, profile: Profile, plan: ImagePlan) -> ResponseT:
+        """Reads the model's answer, repairing what can be repaired, or raises `UnusableAnswer`; leaves `info` unset."""
+
+    def images(self, request: RequestT) -> list[tuple[str, Image]]:
+        """Lists the images of *request* with their field paths, the one that boxes speak of first."""
+        return [("image", request.image)]
+
+
+AnyTask = Task[Any, Any, Any]
+
+
+def load() -> dict[str, AnyTask]:
+    """Collects the tasks of this package, keyed by RPC name."""
+    modules = (
+        import_module(f"{__name__}.{info.name}")
+        for info in pkgutil.iter_modules(__path__)
+        if not info.name.startswith("_")
+    )
+    return {module.TASK.rpc: module.TASK for module in modules}
