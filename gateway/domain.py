@@ -174,7 +174,7 @@ class Attempt:
     reason: str = ""
     duration_s: float = 0.0
     cost_nano_usd: int = 0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(slots=True)
@@ -192,7 +192,8 @@ class Trace:
 class Ask:
     """One call on its way through the policies to a model.
 
-    *images* has at least one, in the caller's order; boxes always speak of the first. *deadline* is on the injected clock.
+    *images* has at least one, in the caller's order; boxes always speak of the first.
+    *deadline* is on the injected clock.
     """
 
     query: Query

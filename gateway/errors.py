@@ -2,7 +2,7 @@
 
 GatewayError
 ├── InvalidField, MalformedRequest, InvalidImage       the caller's request is wrong
-├── UnknownModel, UrlForbidden, UrlUnreachable
+├── UnknownModel, UrlForbidden
 ├── UnsupportedByModel, CostAboveLimit                 no model can or may do it
 ├── DeadlineTooShort, DeadlineExceeded                 time
 ├── Overloaded, Draining                               this gateway cannot take it now
@@ -42,7 +42,7 @@ class GatewayError(Exception):
     # Whether another model might well answer the same call.
     elsewhere: bool = False
 
-    def __init__(  # noqa: PLR0913  one keyword for each fact that a status can carry
+    def __init__(
         self,
         message: str,
         *,

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 class Backend(Protocol):
     """A model endpoint. Safe to use from many coroutines at once."""
 
-    async def complete(
-        self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
-    ) -> Completion:
+    async def complete(self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float) -> Completion:
         """Asks the model once, within *timeout_s* seconds, or raises a `GatewayError`.
 
         Never retries. Cancelling the coroutine stops the work upstream. A failure that was billed carries its usage.

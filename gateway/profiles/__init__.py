@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from gateway.domain import ImageDetail, ImagePlan, Query
-
-if TYPE_CHECKING:
-    from gateway.domain import SourceImage
+from gateway.domain import ImageDetail, ImagePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,8 @@ class Profile:
     itself as JSON, in fractions of the upright picture, in place of words (the embedded model).
     *quality* is the share of correct answers in [0, 1] on a stated benchmark, for `priority: QUALITY`; None is unknown.
     *plan* gives size and token count for an image of (upright width, height in pixels) at a detail.
-    *check* raises `UnsupportedByModel` for what the family is known to be unable to do.
+    *read* takes a completion's text and gives the answer in it (thoughts stripped), or raises `UnsupportedByModel`
+    where the model says in its answer that it cannot do what was asked.
     """
 
     family: str
@@ -66,8 +64,7 @@ class Profile:
     wording: Mapping[str, str] = field(default_factory=dict)
     takes_query: bool = False
     quality: float | None = None
-    clean: Callable[[str], str] = str
-    check: Callable[[Query, Sequence[SourceImage]], None] = lambda query, images: None
+    read: Callable[[str], str] = str
 
 
 def load(family: str) -> Profile:
