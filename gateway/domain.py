@@ -205,6 +205,19 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Quote:
+    """What one ask would cost at one model, before it is asked; money in nano-USD.
+
+    *max_cost* bounds the bill from above: all tokens at full price, and as much output as the call may write.
+    """
+
+    image_tokens: int
+    input_tokens: int
+    expected_cost: int
+    max_cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A usable answer. *response* is the task's own message, which policies carry unread."""
 

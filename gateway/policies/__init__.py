@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from gateway.domain import Answer, Ask
+from gateway.domain import Answer, Ask, Quote
 
 
 class Model(Protocol):
@@ -18,3 +19,17 @@ class Model(Protocol):
     async def ready(self) -> bool:
         """Tells whether an ask would find somebody to answer it now."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One configured model and what a router must know of it.
+
+    *local* is false for models of third parties. *quality* is a share of correct answers in [0, 1]; None is unknown.
+    """
+
+    name: str
+    model: Model
+    local: bool
+    quality: float | None
+    quote: Callable[[Ask], Quote]

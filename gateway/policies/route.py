@@ -1,0 +1,89 @@
+"""Chooses which models to ask, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.domain import Priority
+from gateway.errors import UnknownModel, UnsupportedByModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from gateway.domain import Answer, Ask
+    from gateway.policies import Candidate, Model
+
+DEFAULT = "default"
+
+
+class Route:
+    """Follows the caller's pin, or the named route, or the default route of the task.
+
+    A route is an order of model names; one named after an RPC in lower case, such as `detect`, serves that RPC when the
+    caller names none.
+    """
+
+    def __init__(
+        self,
+        candidates: Mapping[str, Candidate],
+        routes: Mapping[str, Sequence[str]],
+        *,
+        try_in_turn: Callable[[Sequence[Candidate]], Model],
+    ) -> None:
+        """*routes* has at least `default`; every name in it is a key of *candidates*."""
+        self._candidates = candidates
+        self._routes = routes
+        self._try_in_turn = try_in_turn
+
+    async def answer(self, ask: Ask) -> Answer:
+        """Asks the chosen models in turn; raises `UnknownModel` for a name that is not configured."""
+        return await self._try_in_turn(self._choose(ask)).answer(ask)
+
+    async def ready(self) -> bool:
+        """Tells whether any model is ready."""
+        return any([await candidate.model.ready() for candidate in self._candidates.values()])
+
+    def _choose(self, ask: Ask) -> list[Candidate]:
+        options = ask.options
+        pinned = options.model
+        order = self._ordered(self._on_route(ask), ask)
+        if pinned:
+            if pinned not in self._candidates:
+                raise _unknown("model", pinned, self._candidates)
+            others = [candidate for candidate in order if candidate.name != pinned] if options.allow_fallback else []
+            order = [self._candidates[pinned], *others]
+            ask.trace.route_reason = "pinned"
+        elif options.allow_fallback is False:
+            order = order[:1]
+        if options.local_only:
+            order = [candidate for candidate in order if candidate.local]
+            if not order:
+                raise UnsupportedByModel("no local model serves this call, and local_only keeps it from the others")
+        return order
+
+    def _on_route(self, ask: Ask) -> list[Candidate]:
+        name = ask.options.route
+        if name and name not in self._routes:
+            raise _unknown("route", name, self._routes)
+        rpc = ask.query.rpc.lower()
+        name = name or (rpc if rpc in self._routes else DEFAULT)
+        ask.trace.route_reason = f"route:{name}"
+        return [self._candidates[model] for model in self._routes[name]]
+
+    def _ordered(self, route: list[Candidate], ask: Ask) -> list[Candidate]:
+        match ask.options.priority:
+            case Priority.BALANCED:
+                return route
+            case Priority.COST:
+                key: Callable[[Candidate], float] = lambda candidate: candidate.quote(ask).expected_cost  # noqa: E731
+            case Priority.QUALITY:
+                key = lambda candidate: -(candidate.quality or 0.0)  # noqa: E731
+        ask.trace.route_reason += f",priority:{ask.options.priority.value}"
+        return sorted(route, key=key)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> UnknownModel:
+    return UnknownModel(
+        f"no {kind} is named {name!r}; there are: {', '.join(sorted(known))}",
+        metadata={"kind": kind, "name": name[:100]},
+    )
