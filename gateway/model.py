@@ -133,8 +133,11 @@ class ProfiledModel:
 
     def _prompt(self, ask: Ask, wording: Wording) -> Prompt:
         options = ask.options
+        # A family without sampling settings refuses to be given any: the caller's are then ignored, as documented.
         sampling = self._profile.sampling.get(ask.query.rpc, _NO_SAMPLING)
-        temperature = sampling.temperature if options.temperature is None else options.temperature
+        if options.temperature is not None and self._profile.sampling:
+            # Whoever asks for a temperature wants sampling, also where the task by itself does without.
+            sampling = Sampling(temperature=options.temperature, top_p=sampling.top_p)
         return Prompt(
             rpc=ask.query.rpc,
             system=wording.system,
@@ -143,10 +146,9 @@ class ProfiledModel:
             schema_name=ask.query.rpc.lower(),
             max_output_tokens=options.max_output_tokens or wording.max_output_tokens,
             reasoning=options.reasoning,
-            temperature=temperature,
+            temperature=sampling.temperature,
             top_p=sampling.top_p,
-            # A caller who asks for a temperature wants sampling, whatever the task does by itself.
-            top_k=sampling.top_k if options.temperature is None else None,
+            top_k=sampling.top_k,
             seed=options.seed,
             service_tier=options.service_tier,
             request_id=ask.request_id,

@@ -1,0 +1,170 @@
+"""What an operator can set, read from a TOML file and the environment; every bad value is reported at once.
+
+`VISION_GATEWAY_SERVER__GRPC_ADDRESS=0.0.0.0:50051` overrides `[server] grpc_address`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; *problems* has one line for each wrong value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        """*problems* are lines such as `models.gemma.price.input: not a number`."""
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(_Table):
+    """`[server]`: where the gateway listens and what it takes."""
+
+    # HOST:PORT; port 0 takes a free one and prints it.
+    grpc_address: str = "127.0.0.1:50051"
+    http_address: str = "127.0.0.1:8080"
+    # Seconds a call may take when its caller set no deadline, and the most that a caller's deadline counts for.
+    default_deadline_s: float = Field(default=60.0, gt=0, le=3600)
+    max_deadline_s: float = Field(default=600.0, gt=0, le=3600)
+    # Calls worked on at once; beyond it they are answered UNAVAILABLE before their bodies are read.
+    max_inflight: int = Field(default=256, ge=1, le=100_000)
+    # Seconds for a caller to send the body of a call.
+    body_timeout_s: float = Field(default=20.0, gt=0, le=600)
+    # Seconds, on SIGTERM, between NOT_SERVING and closing, and then for calls to end.
+    drain_wait_s: float = Field(default=1.0, ge=0, le=60)
+    grace_s: float = Field(default=30.0, ge=0, le=3600)
+    # Seconds between two looks at each model's readiness.
+    readiness_interval_s: float = Field(default=2.0, gt=0, le=60)
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class ImageSettings(_Table):
+    """`[images]`: what images are taken, and how many processes decode them."""
+
+    max_mib: int = Field(default=20, ge=1, le=512)
+    max_megapixels: float = Field(default=40.0, gt=0, le=1000)
+    max_megapixels_webp: float = Field(default=16.0, gt=0, le=1000)
+    max_side_px: int = Field(default=16_384, ge=64, le=65_535)
+    formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF"], ...] = ("JPEG", "PNG", "WEBP", "GIF")
+    workers: int = Field(default=2, ge=1, le=64)
+    timeout_s: float = Field(default=5.0, gt=0, le=60)
+
+
+class PriceSettings(_Table):
+    """`price`: US dollars per million tokens, as text so that they stay exact, such as `"0.060"`."""
+
+    input: str
+    output: str
+    cached_input: str | None = None
+
+
+class ModelSettings(_Table):
+    """`[models.NAME]`: one model endpoint. What is not named here goes to its kind of backend as an option."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    # Module of gateway/backends that speaks to it.
+    kind: str
+    # Model family, a module of gateway/profiles. Unset: gemma4 for triton, gpt55 for openai.
+    profile: str | None = None
+    # Unset: the family's own. "free" counts nothing.
+    price: PriceSettings | Literal["free"] | None = None
+    # Whether the model is in the operator's own hands. Unset: true for triton, false for openai.
+    local: bool | None = None
+    # Share of correct answers in [0, 1], for `priority: QUALITY`. Unset: the family's own.
+    quality: float | None = Field(default=None, ge=0, le=1)
+    # Calls asked at once, and calls waiting.
+    max_inflight: int = Field(default=64, ge=1, le=100_000)
+    max_queue: int = Field(default=64, ge=0, le=100_000)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the backend."""
+        return dict(self.model_extra or {})
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VISION_GATEWAY_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    images: ImageSettings = Field(default_factory=ImageSettings)
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    # Orders of model names. `default` unset: the models as the file lists them.
+    routes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _routes_name_models(self) -> Settings:
+        if not self.models:
+            raise ValueError("no model is configured; add a table such as [models.gemma-4-26b-a4b]")
+        for route, order in self.routes.items():
+            if not order:
+                raise ValueError(f"routes.{route} names no model")
+            for name in order:
+                if name not in self.models:
+                    raise ValueError(
+                        f"routes.{route} names {name!r}, which is not among the models: {', '.join(self.models)}"
+                    )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the base class names it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the program gives wins over the environment, and that over the file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @property
+    def all_routes(self) -> dict[str, tuple[str, ...]]:
+        """The routes, `default` among them."""
+        return {"default": tuple(self.models), **self.routes}
+
+
+def load(path: Path | None = None, **given: Any) -> Settings:
+    """Reads settings from *given* tables, the environment, and the TOML file at *path*, in this order of precedence.
+
+    Raises `SettingsError` with every problem at once.
+    """
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    if path is not None and not path.is_file():
+        raise SettingsError([f"there is no settings file {path}"])
+    try:
+        return FromFile(**given)
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError([f"{path} is not TOML: {exc}"]) from None
+    except ValidationError as exc:
+        raise SettingsError([_problem(error) for error in exc.errors(include_input=False, include_url=False)]) from None
+
+
+def _problem(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
