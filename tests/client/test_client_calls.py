@@ -1,0 +1,195 @@
+"""Both clients say what the caller said, over a real connection."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from visiongateway import AsyncVisionClient, VisionClient
+from visiongateway.v1 import vision_service_pb2 as pb
+
+IMAGE = b"\xff\xd8image"
+IMAGE_JSON = {"data": "/9hpbWFnZQ=="}
+
+CALLS = [
+    ("caption", (), {}, "Caption", {"detail": "CAPTION_DETAIL_NORMAL"}),
+    (
+        "caption",
+        (),
+        {"detail": "long", "language": "de"},
+        "Caption",
+        {"detail": "CAPTION_DETAIL_LONG", "language": "de"},
+    ),
+    (
+        "caption",
+        (),
+        {"detail": pb.CAPTION_DETAIL_SHORT},
+        "Caption",
+        {"detail": "CAPTION_DETAIL_SHORT"},
+    ),
+    ("ocr", (), {}, "OCR", {}),
+    (
+        "ocr",
+        (),
+        {"with_regions": True, "languages": ["de", "en"]},
+        "OCR",
+        {"with_regions": True, "languages": ["de", "en"]},
+    ),
+    ("detect", (), {}, "Detect", {}),
+    (
+        "detect",
+        (["cat", "dog"],),
+        {"prompt": "on the sofa", "max_detections": 3},
+        "Detect",
+        {"labels": ["cat", "dog"], "prompt": "on the sofa", "max_detections": 3},
+    ),
+    ("classify", (), {}, "Classify", {}),
+    (
+        "classify",
+        (("a", "b"),),
+        {"multi_label": True, "max_labels": 2},
+        "Classify",
+        {"labels": ["a", "b"], "multi_label": True, "max_labels": 2},
+    ),
+    ("vqa", ("How many?",), {}, "VQA", {"question": "How many?"}),
+    (
+        "vqa",
+        ("Which?",),
+        {"images": [IMAGE, IMAGE], "answer_schema": {"type": "object", "required": ["n"]}},
+        "VQA",
+        {
+            "question": "Which?",
+            "images": [IMAGE_JSON, IMAGE_JSON],
+            "answer_schema": {"type": "object", "required": ["n"]},
+        },
+    ),
+]
+
+
+def call_sync(address: str, method: str, *arguments: Any, **keywords: Any) -> Any:
+    with VisionClient(address) as client:
+        return getattr(client, method)(*arguments, **keywords)
+
+
+def call_async(address: str, method: str, *arguments: Any, **keywords: Any) -> Any:
+    async def call() -> Any:
+        async with AsyncVisionClient(address) as client:
+            return await getattr(client, method)(*arguments, **keywords)
+
+    return asyncio.run(call())
+
+
+TWINS = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
+
+
+@TWINS
+@pytest.mark.parametrize(("method", "arguments", "keywords", "rpc", "expected"), CALLS)
+def test_every_argument_reaches_its_field(gateway, call, method, arguments, keywords, rpc, expected):
+    call(gateway.address, method, IMAGE, *arguments, **keywords)
+
+    (attempt,) = gateway.attempts
+    sent = MessageToDict(attempt.request, preserving_proto_field_name=True)
+    assert (attempt.rpc, sent) == (rpc, {"image": IMAGE_JSON, "options": {}} | expected)
+
+
+@TWINS
+def test_the_generated_response_comes_back_typed(gateway, call):
+    answer = pb.CaptionResponse(text="a cat")
+    gateway.script("Caption", answer)
+
+    assert call(gateway.address, "caption", IMAGE) == answer
+
+
+@TWINS
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"model": "gpt-5.5"}, {"model": "gpt-5.5"}),
+        ({"route": "fast"}, {"route": "fast"}),
+        ({"priority": "cost"}, {"priority": "PRIORITY_COST"}),
+        ({"priority": 1}, {"priority": "PRIORITY_QUALITY"}),
+        ({"max_cost_nano_usd": 7}, {"max_cost_nano_usd": "7"}),
+        ({"max_cost_usd": 0.1}, {"max_cost_nano_usd": "100000000"}),
+        ({"max_cost_usd": Decimal("0.0000000019")}, {"max_cost_nano_usd": "1"}),
+        ({"image_detail": "low"}, {"image_detail": "IMAGE_DETAIL_LOW"}),
+        ({"reasoning": "high"}, {"reasoning": "REASONING_HIGH"}),
+        ({"max_output_tokens": 64}, {"max_output_tokens": 64}),
+        ({"temperature": 0.0}, {"temperature": 0.0}),
+        ({"seed": 0}, {"seed": "0"}),
+        ({"allow_fallback": False}, {"allow_fallback": False}),
+        ({"cache": "bypass"}, {"cache": "CACHE_POLICY_BYPASS"}),
+        ({"local_only": True}, {"local_only": True}),
+        ({"service_tier": "flex"}, {"service_tier": "SERVICE_TIER_FLEX"}),
+        ({"model": None, "max_cost_usd": None, "seed": None}, {}),
+    ],
+)
+def test_every_option_reaches_its_field(gateway, call, option, expected):
+    call(gateway.address, "detect", IMAGE, **option)
+
+    assert MessageToDict(gateway.attempts[0].request.options, preserving_proto_field_name=True) == expected
+
+
+@TWINS
+@pytest.mark.parametrize(
+    ("keywords", "kind", "message"),
+    [
+        ({"image_detail": "tiny"}, ValueError, "image_detail is one of low, medium, high, max; not 'tiny'"),
+        ({"max_cost_usd": 1, "max_cost_nano_usd": 1}, ValueError, "give max_cost_usd or max_cost_nano_usd, not both"),
+        ({"modle": "x"}, TypeError, "unknown option modle; there are allow_fallback, cache, .*"),
+        ({"labels": "cat"}, TypeError, r"labels is several words, such as \['cat'\], not one"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_is_sent(gateway, call, keywords, kind, message):
+    with pytest.raises(kind, match=message):
+        call(gateway.address, "detect", IMAGE, **keywords)
+
+    assert gateway.attempts == []
+
+
+@TWINS
+def test_a_call_has_a_deadline_of_a_minute_unless_it_says_otherwise(gateway, call):
+    call(gateway.address, "detect", IMAGE)
+    call(gateway.address, "detect", IMAGE, timeout=20)
+
+    first, second = (attempt.time_left for attempt in gateway.attempts)
+    assert (50 < first <= 60, 15 < second <= 20) == (True, True)
+
+
+@TWINS
+def test_the_callers_request_id_is_sent(gateway, call):
+    call(gateway.address, "detect", IMAGE, request_id="order-7")
+
+    assert gateway.attempts[0].metadata["x-request-id"] == "order-7"
+
+
+@TWINS
+def test_each_call_gets_its_own_request_id(gateway, call):
+    call(gateway.address, "detect", IMAGE)
+    call(gateway.address, "detect", IMAGE)
+
+    assert len({attempt.metadata["x-request-id"] for attempt in gateway.attempts}) == 2
+
+
+def test_the_clients_metadata_goes_with_every_call(gateway):
+    with VisionClient(gateway.address, metadata={"authorization": "Bearer key"}) as client:
+        client.caption(IMAGE)
+
+    assert gateway.attempts[0].metadata["authorization"] == "Bearer key"
+
+
+@pytest.mark.parametrize("name", ["caption", "ocr", "detect", "classify", "vqa", "__init__"])
+def test_the_twins_take_the_same_arguments(name):
+    twins = [inspect.signature(getattr(kind, name)) for kind in (VisionClient, AsyncVisionClient)]
+
+    assert twins[0] == twins[1]
+
+
+def test_there_is_a_method_for_every_rpc_of_the_contract():
+    rpcs = {method.name.lower() for method in pb.DESCRIPTOR.services_by_name["VisionService"].methods}
+
+    assert {name for name in vars(VisionClient) if not name.startswith("_")} == rpcs | {"close"}
