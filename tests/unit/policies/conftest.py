@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.domain import Answer, Ask, Completion, ImagePlan, Options, Query, Quote, SentImage, SourceImage
+from gateway.metrics import Metrics
+from gateway.policies import Candidate
+from gateway.usage import Usage
+
+
+class FakeClock:
+    """A clock that moves only when told."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@dataclass
+class ScriptedModel:
+    """Stands in for a model: each call takes the next step, an answer's usage or an exception."""
+
+    name: str
+    clock: FakeClock
+    steps: list = field(default_factory=list)
+    takes_s: float = 0.0
+    asked: list[Ask] = field(default_factory=list)
+    is_ready: bool = True
+
+    async def answer(self, ask):
+        self.asked.append(ask)
+        self.clock.now += self.takes_s
+        step = self.steps.pop(0) if self.steps else Usage(input_text=10, output=5)
+        if isinstance(step, BaseException):
+            raise step
+        sent = SentImage(b"", "image/png", ImagePlan(1, 1, 0))
+        return Answer("response", Completion("text", step), self.name, "fake", "1", sent)
+
+    async def ready(self):
+        return self.is_ready
+
+
+@dataclass(frozen=True)
+class AnyQuery(Query):
+    rpc = "Caption"
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def metrics():
+    return Metrics(CollectorRegistry())
+
+
+@pytest.fixture
+def model(clock):
+    def make(name="m", *steps, **facts):
+        return ScriptedModel(name, clock, list(steps), **facts)
+
+    return make
+
+
+@pytest.fixture
+def candidate(model):
+    def make(name, *steps, local=True, quality=None, cost=0, **facts):
+        return Candidate(name, model(name, *steps, **facts), local, quality, lambda _: Quote(0, 0, cost, cost))
+
+    return make
+
+
+@pytest.fixture
+def ask(clock):
+    def make(*, seconds=10.0, **options):
+        return Ask(AnyQuery(), (SourceImage(b"x", "image/png", 1, 1),), Options(**options), clock.now + seconds, "id")
+
+    return make

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain import Attempt, Outcome, Quote
+from gateway.errors import CostAboveLimit
+from gateway.policies.cap import Cap
+
+
+@pytest.fixture
+def capped(model, metrics):
+    inner = model()
+    return inner, Cap(inner, name="m", quote=lambda _: Quote(0, 0, 10, 100), metrics=metrics)
+
+
+async def test_without_a_limit_every_call_passes(capped, ask):
+    assert (await capped[1].answer(ask())).model == "m"
+
+
+async def test_a_worst_case_of_exactly_the_limit_passes(capped, ask):
+    assert (await capped[1].answer(ask(max_cost_nano_usd=100))).model == "m"
+
+
+async def test_a_worst_case_above_the_limit_is_refused_without_asking(capped, ask):
+    inner, cap = capped
+    asked = ask(max_cost_nano_usd=99)
+
+    with pytest.raises(CostAboveLimit, match="max_cost_nano_usd is 99"):
+        await cap.answer(asked)
+
+    assert inner.asked == []
+    assert [(a.outcome, a.reason) for a in asked.trace.attempts] == [(Outcome.SKIPPED, "COST_ABOVE_LIMIT")]
+
+
+async def test_what_earlier_attempts_cost_counts_against_the_limit(capped, ask):
+    asked = ask(max_cost_nano_usd=150)
+    asked.trace.attempts.append(Attempt("other", Outcome.FAILED, "UNUSABLE_ANSWER", cost_nano_usd=60))
+
+    with pytest.raises(CostAboveLimit):
+        await capped[1].answer(asked)

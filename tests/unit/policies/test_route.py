@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain import Priority
+from gateway.errors import BackendUnavailable, UnknownModel, UnsupportedByModel
+from gateway.policies.fallback import Fallback
+from gateway.policies.route import Route
+
+
+@pytest.fixture
+def models(candidate):
+    return {
+        "cheap": candidate("cheap", cost=1, quality=0.5),
+        "good": candidate("good", cost=50, quality=0.9, local=False),
+        "other": candidate("other", cost=9),
+    }
+
+
+@pytest.fixture
+def route(models, metrics, clock):
+    def make(**routes):
+        routes.setdefault("default", ("cheap", "good"))
+        return Route(models, routes, try_in_turn=lambda order: Fallback(order, metrics=metrics, clock=clock))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "reason"),
+    [
+        ({}, "cheap", "route:default"),
+        ({"model": "other"}, "other", "pinned"),
+        ({"route": "best"}, "good", "route:best"),
+        ({"priority": Priority.QUALITY}, "good", "route:default,priority:quality"),
+        ({"route": "best", "priority": Priority.COST}, "cheap", "route:best,priority:cost"),
+        ({"route": "best", "local_only": True}, "cheap", "route:best"),
+    ],
+)
+async def test_the_caller_s_wish_decides_who_is_asked_first(route, ask, options, first, reason):
+    asked = ask(**options)
+
+    answer = await route(best=("good", "cheap")).answer(asked)
+
+    assert (answer.model, asked.trace.route_reason) == (first, reason)
+
+
+async def test_a_route_named_after_the_rpc_serves_that_rpc(route, ask):
+    assert (await route(caption=("other",)).answer(ask())).model == "other"
+
+
+async def test_a_pinned_model_is_not_fallen_back_from_unless_allowed(route, models, ask):
+    models["other"].model.steps = [BackendUnavailable("down"), BackendUnavailable("down")]
+
+    with pytest.raises(BackendUnavailable):
+        await route().answer(ask(model="other"))
+    assert (await route().answer(ask(model="other", allow_fallback=True))).model == "cheap"
+
+
+async def test_a_route_is_not_fallen_back_on_when_the_caller_forbids_it(route, models, ask):
+    models["cheap"].model.steps = [BackendUnavailable("down")]
+
+    with pytest.raises(BackendUnavailable):
+        await route().answer(ask(allow_fallback=False))
+
+    assert models["good"].model.asked == []
+
+
+async def test_local_only_never_reaches_a_third_party(route, models, ask):
+    with pytest.raises(UnsupportedByModel, match="local_only"):
+        await route().answer(ask(model="good", local_only=True))
+
+    assert models["good"].model.asked == []
+
+
+@pytest.mark.parametrize("options", [{"model": "nope"}, {"route": "nope"}])
+async def test_an_unknown_name_is_told_with_the_names_there_are(route, ask, options):
+    with pytest.raises(UnknownModel, match="'nope'; there are: "):
+        await route().answer(ask(**options))

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.settings import SettingsError, load
+
+TWO_MODELS = """
+[models.small]
+kind = "triton"
+address = "127.0.0.1:8001"
+
+[models.large]
+kind = "openai"
+price = { input = "5", output = "30" }
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / "gateway.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_default_route_is_the_order_of_the_file(written):
+    assert load(written(TWO_MODELS)).all_routes == {"default": ("small", "large")}
+
+
+def test_what_the_gateway_does_not_know_of_a_model_is_left_to_its_backend(written):
+    assert load(written(TWO_MODELS)).models["small"].options == {"address": "127.0.0.1:8001"}
+
+
+def test_the_environment_overrides_the_file_setting_by_setting(written, monkeypatch):
+    monkeypatch.setenv("VISION_GATEWAY_SERVER__MAX_INFLIGHT", "7")
+
+    server = load(written(TWO_MODELS + "[server]\nmax_inflight = 9\ngrace_s = 3\n")).server
+
+    assert (server.max_inflight, server.grace_s) == (7, 3.0)
+
+
+def test_what_the_program_gives_overrides_both(written, monkeypatch):
+    monkeypatch.setenv("VISION_GATEWAY_SERVER__GRPC_ADDRESS", "0.0.0.0:1")
+
+    assert load(written(TWO_MODELS), server={"grpc_address": "127.0.0.1:0"}).server.grpc_address == "127.0.0.1:0"
+
+
+def test_every_problem_is_named_at_once(written):
+    with pytest.raises(SettingsError) as caught:
+        load(written("[server]\nspeed = 1\nmax_inflight = 0\n[models.x]\nprice = 3\n"))
+
+    assert {problem.split(":")[0] for problem in caught.value.problems} >= {
+        "server.speed",
+        "server.max_inflight",
+        "models.x.kind",
+    }
+    assert "server.speed: no such setting" in caught.value.problems
+
+
+def test_a_route_must_name_configured_models(written):
+    with pytest.raises(SettingsError, match=r"routes\.default names 'huge', which is not among the models: small, large"):
+        load(written(TWO_MODELS + '[routes]\ndefault = ["huge"]\n'))
+
+
+def test_no_model_at_all_is_an_error(written):
+    with pytest.raises(SettingsError, match="no model is configured"):
+        load(written(""))
+
+
+def test_a_file_that_is_not_there_and_one_that_is_not_toml_are_named(written, tmp_path):
+    with pytest.raises(SettingsError, match="there is no settings file"):
+        load(tmp_path / "nowhere.toml")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load(written("[["))
+
+
+def test_a_problem_never_repeats_the_value(written):
+    with pytest.raises(SettingsError) as caught:
+        load(written('[models.x]\nkind = "openai"\nprice = "sk-canary"\n'))
+
+    assert "canary" not in str(caught.value)
