@@ -2,13 +2,15 @@
 
 GatewayError
 ├── InvalidField, MalformedRequest, InvalidImage       the caller's request is wrong
+├── UnknownMethod                                      so is the path it was sent to
 ├── UnknownModel, UrlForbidden
 ├── UnsupportedByModel, CostAboveLimit                 no model can or may do it
 ├── DeadlineTooShort, DeadlineExceeded                 time
 ├── Overloaded, Draining                               this gateway cannot take it now
 ├── BackendUnavailable, UpstreamRateLimited            the model cannot take it now
 ├── UpstreamAuth, UpstreamAccount                      our own account at the provider
-└── Refused, UnusableAnswer, TruncatedAnswer           the model answered, but not usably
+├── Refused, UnusableAnswer, TruncatedAnswer           the model answered, but not usably
+└── InternalError                                      a bug of ours
 """
 
 from __future__ import annotations
@@ -87,16 +89,27 @@ class InvalidImage(GatewayError):
     code = StatusCode.INVALID_ARGUMENT
     reason = "INVALID_IMAGE"
 
-    def __init__(self, message: str, *, limit: str, field: str = "image") -> None:
-        """*limit* is one of a closed set, such as `format` or `pixels`; *field* is the path of the image."""
+    def __init__(self, message: str, *, limit: str, field: str = "image", others: Sequence[Violation] = ()) -> None:
+        """*limit* is one of a closed set, such as `format` or `pixels`; *field* is the path of the image.
+
+        *others* are further images that hit the same limit.
+        """
         super().__init__(message, metadata={"limit": limit, "field": field})
         self.limit = limit
         self.field = field
+        self._others = tuple(others)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """The image's own field, as a violation."""
-        return (Violation(self.field, str(self)),)
+        """The image's own field as a violation, and those of the others."""
+        return (Violation(self.field, str(self)), *self._others)
+
+
+class UnknownMethod(GatewayError):
+    """The service has no such RPC."""
+
+    code = StatusCode.UNIMPLEMENTED
+    reason = "UNKNOWN_METHOD"
 
 
 class UnknownModel(GatewayError):
@@ -210,3 +223,10 @@ class TruncatedAnswer(GatewayError):
 
     code = StatusCode.DATA_LOSS
     reason = "TRUNCATED_ANSWER"
+
+
+class InternalError(GatewayError):
+    """A bug of ours. The message and the metadata have nothing but an id, under which the log tells more."""
+
+    code = StatusCode.INTERNAL
+    reason = "INTERNAL"
