@@ -54,6 +54,9 @@ class SourceImage:
     """An image as the caller sent it, checked by its header alone.
 
     *width_px* and *height_px* are those of the upright picture; *orientation* is the EXIF value, 1 to 8.
+    *plain* says that every decoder shows the same picture: 8 bits a channel, no transparency, no CMYK.
+    *parts* make up the same file without metadata: ranges `(start, stop)` of *data*, and bytes to stand between
+    them; empty where nothing is to be left out. *field* is the path of the image in the request, for messages.
     """
 
     data: bytes
@@ -62,6 +65,9 @@ class SourceImage:
     height_px: int
     orientation: int = 1
     animated: bool = False
+    plain: bool = True
+    parts: tuple[tuple[int, int] | bytes, ...] = ()
+    field: str = "image"
 
 
 @dataclass(frozen=True, slots=True)
