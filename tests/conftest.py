@@ -2,4 +2,28 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures.scripted_gateway"]
+import os
+
+import pytest
+
+pytest_plugins = ["tests.fixtures.scripted_gateway", "tests.fixtures.kserve"]
+
+# Set where every optional program is installed: a skipped test then fails, so that nothing goes unnoticed.
+_NO_SKIP = bool(os.environ.get("VISION_GATEWAY_TEST_NO_SKIP"))
+
+
+def _forbid(report):
+    if _NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        report.longrepr = f"skipping is forbidden here: {report.longrepr}"
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    return _forbid((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    return _forbid((yield))

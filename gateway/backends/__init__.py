@@ -1,13 +1,22 @@
-"""One file per kind of backend: `kind = "triton"` is `gateway/backends/triton.py`."""
+"""One file per kind of backend: `kind = "triton"` is `gateway/backends/triton.py`.
+
+Each such module has `Options`, a pydantic model of its settings, and `connect(options)`, an async context manager
+that yields a `Backend`. Modules whose name starts with an underscore are private to the one kind that they are named
+after.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from types import ModuleType
+
+    from pydantic import BaseModel
 
     from gateway.domain import Completion, Prompt, SentImage
 
@@ -27,11 +36,28 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(kind: str, options: Mapping[str, object]) -> AbstractAsyncContextManager[Backend]:
-    """Opens a backend of *kind*; its connections close when the context ends.
+def parse_options(kind: str, raw: Mapping[str, object]) -> BaseModel:
+    """Checks the settings of one backend.
 
-    Each kind's module has `connect(**options)`, an async context manager. Only the kinds in use are imported.
+    Raises LookupError, listing the kinds there are, for an unknown *kind*, and pydantic's ValidationError, listing
+    every wrong field, for *raw*.
     """
-    module = import_module(f"{__name__}.{kind}")
-    opened: AbstractAsyncContextManager[Backend] = module.connect(**options)
+    options: BaseModel = _module(kind).Options.model_validate(raw)
+    return options
+
+
+def open_backend(kind: str, options: BaseModel) -> AbstractAsyncContextManager[Backend]:
+    """Opens a backend of *kind* with what `parse_options` gave; its connections close when the context ends.
+
+    The server behind it need not be up yet.
+    """
+    opened: AbstractAsyncContextManager[Backend] = _module(kind).connect(options)
     return opened
+
+
+def _module(kind: str) -> ModuleType:
+    # Imported only here, so that a deployment never loads the SDK of a provider that it does not use.
+    kinds = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
+    if kind not in kinds:
+        raise LookupError(f"no backend of kind {kind!r}; there are {', '.join(kinds)}")
+    return import_module(f"{__name__}.{kind}")
