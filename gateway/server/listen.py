@@ -1,0 +1,114 @@
+"""Opens the gRPC port, and closes it without cutting off a call that could still be answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway.server.health import Health
+from gateway.server.service import SERVICE
+
+if TYPE_CHECKING:
+    from gateway.server.admission import Admission
+    from gateway.server.readiness import Readiness
+    from gateway.server.service import Service
+
+# Seconds for what has ended to get out on the wire, and for what was ended to notice.
+_FLUSH_S = 0.25
+_LAST_S = 1.0
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Without the ping timeout, keepalive alone takes about a minute to notice a frozen peer.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    # Callers may ping this often, also between calls; the default of five minutes sends polite ones away.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Connections are renewed, so that callers spread over replicas that came later, and none is held open for nothing.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_allowed_incoming_connections", 1_000),
+    # Streams over the limit end UNAVAILABLE in grpc-python's client, so it is far above what one caller has in flight.
+    ("grpc.max_concurrent_streams", 4_096),
+    # Above the default of 1,000 a burst loses calls, CANCELLED at random and seen by no handler.
+    # https://github.com/grpc/grpc/pull/34782
+    ("grpc.server.max_pending_requests", 5_000),
+    ("grpc.server.max_pending_requests_hard_limit", 10_000),
+    # Both the same: between them metadata is refused at random.
+    ("grpc.max_metadata_size", 16_384),
+    ("grpc.absolute_max_metadata_size", 16_384),
+    # Else a second gateway could take the same port unnoticed, and half of the calls with it.
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Listener:
+    """The gRPC server: the VisionService, grpc.health.v1, and reflection."""
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        admission: Admission,
+        readiness: Readiness,
+        max_message_bytes: int,
+        max_deadline_s: float,
+    ) -> None:
+        """Messages over *max_message_bytes* are refused; no connection is cut within *max_deadline_s* of a call."""
+        self._admission = admission
+        self._readiness = readiness
+        self._server = grpc.aio.server(
+            options=[
+                *_OPTIONS,
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_connection_age_grace_ms", round(max_deadline_s * 1000) + 10_000),
+            ]
+        )
+        self._server.add_generic_rpc_handlers((service,))
+        health_pb2_grpc.add_HealthServicer_to_server(Health(readiness, [SERVICE.full_name]), self._server)
+        names = (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+
+    async def start(self, address: str) -> int:
+        """Listens on *address*, HOST:PORT, and gives the port; raises OSError when it cannot be had."""
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise OSError(f"cannot listen on {address} for gRPC: is the port taken?") from None
+        await self._server.start()
+        return port
+
+    async def drain(self, *, wait_s: float, grace_s: float) -> None:
+        """Stops within *grace_s* seconds from now, and about one more.
+
+        First the gateway is NOT_SERVING for *wait_s* and takes calls all the same, so that callers who watch its
+        health go elsewhere before any call of theirs is refused. Then new calls are refused, and those in flight go
+        on until *grace_s* is over; what is left then ends UNAVAILABLE.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace_s
+        self._readiness.drain()
+        await asyncio.sleep(min(wait_s, grace_s))
+        self._admission.close()
+        stopping = asyncio.create_task(self._server.stop(max(end - loop.time(), 0.0) + _LAST_S))
+        if not await self._emptied(end - loop.time()):
+            self._admission.end_all()
+            await self._emptied(_LAST_S)
+        # Without this, a caller that watches the health would hold the server for all of its grace.
+        await asyncio.wait({stopping}, timeout=_FLUSH_S)
+        await self._server.stop(None)
+        await stopping
+
+    async def _emptied(self, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                await self._admission.empty()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,87 @@
+"""Knows which models can be asked, by looking at them again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.metrics import Metrics
+    from gateway.policies import Model
+
+# A model that has not said by then that it is ready, is not.
+_LONGEST_LOOK_S = 5.0
+
+_log = structlog.get_logger()
+
+
+class Readiness:
+    """Whether the gateway can serve: while at least one model is ready, and until it drains."""
+
+    def __init__(self, models: Mapping[str, Model], metrics: Metrics) -> None:
+        """*models* by the names the operator gave them; none counts as ready before it was looked at."""
+        self._models = models
+        self._metrics = metrics
+        self._ready = dict.fromkeys(models, False)
+        self._draining = False
+        self._next_change = asyncio.Event()
+
+    @property
+    def models(self) -> Mapping[str, bool]:
+        """Whether each model is ready."""
+        return self._ready
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is shutting down."""
+        return self._draining
+
+    @property
+    def serving(self) -> bool:
+        """Whether a call would find somebody to answer it."""
+        return not self._draining and any(self._ready.values())
+
+    def drain(self) -> None:
+        """Stops serving for good."""
+        self._draining = True
+        self._announce()
+
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Is set as soon as something is different from now."""
+        return self._next_change
+
+    async def look(self) -> None:
+        """Asks every model once, all at the same time."""
+        async with asyncio.TaskGroup() as group:
+            for name, model in self._models.items():
+                group.create_task(self._look_at(name, model))
+
+    async def watch(self, interval_s: float) -> None:
+        """Looks again *interval_s* seconds after each look, forever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(interval_s)
+
+    async def _look_at(self, name: str, model: Model) -> None:
+        try:
+            async with asyncio.timeout(_LONGEST_LOOK_S):
+                ready = await model.ready()
+        except TimeoutError:
+            ready = False
+        except Exception as exc:  # noqa: BLE001  a bug in one adapter must not end the watch over all
+            _log.error("readiness_check_failed", model=name, exc_info=exc)
+            ready = False
+        self._metrics.model_ready(name, ready=ready)
+        if ready != self._ready[name]:
+            self._ready[name] = ready
+            _log.info("model_ready" if ready else "model_not_ready", model=name)
+            self._announce()
+
+    def _announce(self) -> None:
+        changed, self._next_change = self._next_change, asyncio.Event()
+        changed.set()

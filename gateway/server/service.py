@@ -1,0 +1,186 @@
+"""Binds every RPC of the proto to its task, and takes each call from its headers to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from string import punctuation
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from grpc import StatusCode
+
+from gateway.domain import Trace
+from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidImage, MalformedRequest, UnknownMethod
+from gateway.pipeline import Call
+from gateway.server import access, body, correlation, status, validate
+from visiongateway.v1 import vision_service_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.domain import Clock, Options
+    from gateway.metrics import Metrics
+    from gateway.pipeline import Pipeline
+    from gateway.server.admission import Admission, Seat
+    from gateway.settings import ServerSettings
+    from gateway.tasks import AnyTask
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+
+SERVICE = vision_service_pb2.DESCRIPTOR.services_by_name["VisionService"]
+
+# A caller's own deadline may reach us as its cancellation, a little before the time is up by our clock: gRPC rounds
+# deadlines up on the wire (https://github.com/grpc/grpc/blob/master/src/core/lib/transport/timeout_encoding.cc).
+_DEADLINE_SLACK_S = 0.05
+_DEADLINE_SLACK_SHARE = 0.01
+
+_log = structlog.get_logger()
+
+
+class Service(grpc.GenericRpcHandler):
+    """The VisionService.
+
+    Every RPC is registered as if its requests were streamed, which looks the same on the wire, because grpc.aio calls
+    the handler of a unary request only after its body is in: until then it could neither be refused nor timed out.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, AnyTask],
+        pipeline: Pipeline,
+        *,
+        admission: Admission,
+        metrics: Metrics,
+        settings: ServerSettings,
+        clock: Clock,
+    ) -> None:
+        """Raises LookupError unless there is one task for each RPC of the proto."""
+        names = {method.name for method in SERVICE.methods}
+        if names != tasks.keys():
+            raise LookupError(f"proto and tasks differ: {', '.join(sorted(names ^ tasks.keys()))}")
+        self._pipeline = pipeline
+        self._admission = admission
+        self._metrics = metrics
+        self._settings = settings
+        self._clock = clock
+        self._handlers: dict[str, _Handler] = {
+            f"/{SERVICE.full_name}/{name}": grpc.stream_unary_rpc_method_handler(partial(self._serve, task))
+            for name, task in tasks.items()
+        }
+        self._unknown: _Handler = grpc.stream_unary_rpc_method_handler(partial(self._serve, None))
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler | None:
+        """Finds the handler of a method; methods that the service does not have are answered and counted too."""
+        method = handler_call_details.method
+        if not method.startswith(f"/{SERVICE.full_name}/"):
+            return None
+        return self._handlers.get(method, self._unknown)
+
+    async def _serve(self, task: AnyTask | None, _: object, context: Context) -> bytes:
+        """Answers one call; whatever goes wrong is counted, logged, and told to the caller."""
+        record = access.Record(
+            rpc=task.rpc if task else "unknown",
+            request_id=correlation.request_id(context.invocation_metadata()),
+            received_at=self._clock(),
+            trace=Trace(),
+        )
+        allowed_s: float | None = context.time_remaining()
+        try:
+            answer = await self._answer(task, context, record, allowed_s)
+        except asyncio.CancelledError as exc:
+            self._gone(record, exc, allowed_s, context.time_remaining())
+            raise
+        except GatewayError as exc:
+            failure = exc
+        except Exception as exc:  # noqa: BLE001  whatever it is, its text stays here
+            failure = self._bug(record, exc)
+        else:
+            self._ended(record, StatusCode.OK)
+            context.set_trailing_metadata(_trailers(record))
+            return answer
+        self._ended(record, failure.code, failure.reason)
+        told = status.of(failure)
+        return await context.abort(failure.code, told.message, (*_trailers(record), *status.trailers(failure, told)))
+
+    async def _answer(
+        self, task: AnyTask | None, context: Context, record: access.Record, allowed_s: float | None
+    ) -> bytes:
+        if task is None:
+            raise UnknownMethod("the service has no such method")
+        given_s = self._settings.default_deadline_s if allowed_s is None else allowed_s
+        given_s = min(given_s, self._settings.max_deadline_s)
+        async with self._admission.admit() as seat:
+            request, options = await self._receive(task, context, record, seat, given_s)
+            left_s = given_s - record.body_s
+            seat.end_after(left_s, DeadlineExceeded(f"the time of this call, {given_s:g} s, is up"))
+            call = Call(
+                principal="anonymous",
+                deadline=record.received_at + given_s,
+                request_id=record.request_id,
+                received_at=record.received_at,
+                options=options,
+                trace=record.trace,
+            )
+            running = self._pipeline.run(task, request, call)
+            # Else the images stay in memory here too for as long as the model thinks.
+            del request
+            response = await running
+            record.info = response.info
+            answer: bytes = response.SerializeToString()
+            return answer
+
+    async def _receive(
+        self, task: AnyTask, context: Context, record: access.Record, seat: Seat, given_s: float
+    ) -> tuple[Any, Options]:
+        """Reads the request within the time there is for it, and checks it."""
+        wait_s = min(self._settings.body_timeout_s, given_s)
+        seat.end_after(wait_s, DeadlineExceeded(f"the body of this call did not arrive within {wait_s:g} s"))
+        raw = await body.read(context)
+        self._admission.body_read(seat)
+        record.body_s = self._clock() - record.received_at
+        record.byte_count = len(raw)
+        try:
+            request = task.request.FromString(raw)
+        except DecodeError:
+            raise MalformedRequest(f"the message is not a {task.request.DESCRIPTOR.full_name}") from None
+        try:
+            return request, validate.check(task, request)
+        except InvalidImage as exc:
+            self._metrics.image_rejected(exc.limit)
+            raise
+
+    def _gone(self, record: access.Record, exc: BaseException, allowed_s: float | None, left_s: float | None) -> None:
+        """Tells apart what all arrives as a cancellation."""
+        if allowed_s is not None and left_s is not None and left_s <= _slack_s(allowed_s):
+            self._ended(record, StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded.reason)
+        elif isinstance(exc, body.MessageTooLarge):
+            self._ended(record, StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+        else:
+            self._ended(record, StatusCode.CANCELLED, "CANCELLED")
+
+    def _bug(self, record: access.Record, exc: Exception) -> InternalError:
+        error_id = uuid4().hex
+        _log.error("bug", error_id=error_id, rpc=record.rpc, request_id=record.request_id, exc_info=exc)
+        return InternalError(f"internal error {error_id}", metadata={"error_id": error_id})
+
+    def _ended(self, record: access.Record, code: StatusCode, reason: str = "") -> None:
+        access.ended(record, self._metrics, code=code.name, reason=reason, now=self._clock())
+
+
+def _trailers(record: access.Record) -> tuple[tuple[str, str | bytes], ...]:
+    return (
+        (correlation.HEADER, record.request_id),
+        # Metadata takes no more than printable ASCII; an operator's name for a model may be anything.
+        ("x-vision-model", quote(record.model, safe=punctuation + " ")),
+        ("x-vision-cost-nano-usd", str(record.cost_nano_usd)),
+    )
+
+
+def _slack_s(allowed_s: float) -> float:
+    return max(_DEADLINE_SLACK_S, allowed_s * _DEADLINE_SLACK_SHARE)

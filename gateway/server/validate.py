@@ -1,0 +1,119 @@
+"""Checks a request and reports everything that is wrong with it at once; pixels are not looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.domain import ImageDetail, Options, Priority, Reasoning, ServiceTier
+from gateway.errors import InvalidField, InvalidImage, UrlForbidden, Violation
+from visiongateway.v1 import call_pb2 as pb, image_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.tasks import AnyTask
+
+_PRIORITIES = {
+    pb.PRIORITY_UNSPECIFIED: Priority.BALANCED,
+    pb.PRIORITY_BALANCED: Priority.BALANCED,
+    pb.PRIORITY_QUALITY: Priority.QUALITY,
+    pb.PRIORITY_COST: Priority.COST,
+}
+_IMAGE_DETAILS = {
+    pb.IMAGE_DETAIL_UNSPECIFIED: None,
+    pb.IMAGE_DETAIL_LOW: ImageDetail.LOW,
+    pb.IMAGE_DETAIL_MEDIUM: ImageDetail.MEDIUM,
+    pb.IMAGE_DETAIL_HIGH: ImageDetail.HIGH,
+    pb.IMAGE_DETAIL_MAX: ImageDetail.MAX,
+}
+_REASONINGS = {
+    pb.REASONING_UNSPECIFIED: Reasoning.NONE,
+    pb.REASONING_NONE: Reasoning.NONE,
+    pb.REASONING_LOW: Reasoning.LOW,
+    pb.REASONING_MEDIUM: Reasoning.MEDIUM,
+    pb.REASONING_HIGH: Reasoning.HIGH,
+}
+_SERVICE_TIERS = {
+    pb.SERVICE_TIER_UNSPECIFIED: ServiceTier.STANDARD,
+    pb.SERVICE_TIER_STANDARD: ServiceTier.STANDARD,
+    pb.SERVICE_TIER_FLEX: ServiceTier.FLEX,
+    pb.SERVICE_TIER_PRIORITY: ServiceTier.PRIORITY,
+}
+_CACHE_POLICIES = dict.fromkeys(pb.CachePolicy.values())
+_ENUMS: dict[str, dict[Any, Any]] = {
+    "priority": _PRIORITIES,
+    "image_detail": _IMAGE_DETAILS,
+    "reasoning": _REASONINGS,
+    "cache": _CACHE_POLICIES,
+    "service_tier": _SERVICE_TIERS,
+}
+_TOKENS = (16, 32_768)
+_TEMPERATURES = (0.0, 2.0)
+_NOTHING = (image_pb2.Image(), image_pb2.Image(data=b""), image_pb2.Image(url=""))
+
+
+def check(task: AnyTask, request: Any) -> Options:
+    """Gives the options of a request in which everything is in range.
+
+    Raises `InvalidField` with every violation, those of images among them; `InvalidImage` when nothing but images is
+    wrong; `UrlForbidden` when an image is an address and nothing else is wrong.
+    """
+    images = [path for path, image in task.images(request) if _is_missing(image)]
+    fields = [*_options(request.options), *task.violations(request)]
+    missing = [Violation(path, "there is no image, or it has no bytes") for path in images]
+    if fields:
+        raise InvalidField([*missing, *fields])
+    if missing:
+        first, *others = missing
+        raise InvalidImage(first.description, limit="missing", field=first.field, others=others)
+    for path, image in task.images(request):
+        if image.HasField("url"):
+            raise UrlForbidden(
+                "this gateway fetches no addresses; send the bytes of the image", metadata={"field": f"{path}.url"}
+            )
+    return _converted(request.options)
+
+
+def _is_missing(image: image_pb2.Image) -> bool:
+    # Compared whole because reading `data` would copy it.
+    return image in _NOTHING
+
+
+def _options(options: pb.CallOptions) -> Iterator[Violation]:
+    if options.model and options.route:
+        yield Violation("options.route", "must be unset when `model` is set")
+    for name, known in _ENUMS.items():
+        number = getattr(options, name)
+        if number not in known:
+            yield Violation(f"options.{name}", f"has no value {number}")
+    if options.HasField("max_cost_nano_usd") and options.max_cost_nano_usd < 1:
+        yield Violation("options.max_cost_nano_usd", "must be at least 1")
+    least, most = _TOKENS
+    if options.HasField("max_output_tokens") and not least <= options.max_output_tokens <= most:
+        yield Violation("options.max_output_tokens", f"must be in [{least}, {most}]")
+    coldest, hottest = _TEMPERATURES
+    # Written so that NaN is out of range too.
+    if options.HasField("temperature") and not coldest <= options.temperature <= hottest:
+        yield Violation("options.temperature", f"must be a number in [{coldest:g}, {hottest:g}]")
+    if options.HasField("seed") and options.seed < 0:
+        yield Violation("options.seed", "must be at least 0")
+
+
+def _converted(options: pb.CallOptions) -> Options:
+    def given(name: str) -> Any:
+        return getattr(options, name) if options.HasField(name) else None  # type: ignore[arg-type]  # mypy
+
+    return Options(
+        model=options.model,
+        route=options.route,
+        priority=_PRIORITIES[options.priority],
+        max_cost_nano_usd=given("max_cost_nano_usd"),
+        image_detail=_IMAGE_DETAILS[options.image_detail],
+        reasoning=_REASONINGS[options.reasoning],
+        max_output_tokens=given("max_output_tokens"),
+        temperature=given("temperature"),
+        seed=given("seed"),
+        allow_fallback=given("allow_fallback"),
+        local_only=options.local_only,
+        service_tier=_SERVICE_TIERS[options.service_tier],
+    )
