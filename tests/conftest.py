@@ -6,7 +6,12 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.scripted_gateway", "tests.fixtures.kserve"]
+pytest_plugins = [
+    "tests.fixtures.scripted_gateway",
+    "tests.fixtures.kserve",
+    "tests.fixtures.served_gateway",
+    "tests.fixtures.aimock",
+]
 
 # Set where every optional program is installed: a skipped test then fails, so that nothing goes unnoticed.
 _NO_SKIP = bool(os.environ.get("VISION_GATEWAY_TEST_NO_SKIP"))
