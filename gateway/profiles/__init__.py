@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -26,7 +28,32 @@ class BoxConvention:
         Swapped corners are put right and what lies outside is clamped to [0, 1].
         Raises ValueError unless *box* is four finite numbers.
         """
-        raise ValueError(box, plan)
+        if len(box) != 4 or not all(map(math.isfinite, box)):  # noqa: PLR2004  a box has four numbers
+            raise ValueError("a box is four finite numbers")
+        first, second, third, fourth = box
+        if self.order == "yxyx":
+            first, second, third, fourth = second, first, fourth, third
+        width, height = (self.scale, self.scale) if self.scale else (plan.width_px, plan.height_px)
+        left, right = sorted((_clamped(first / width), _clamped(third / width)))
+        top, bottom = sorted((_clamped(second / height), _clamped(fourth / height)))
+        return left, top, right, bottom
+
+    @property
+    def corners(self) -> str:
+        """The four numbers by name, in order, as an instruction shows them."""
+        return "[x_min, y_min, x_max, y_max]" if self.order == "xyxy" else "[y_min, x_min, y_max, x_max]"
+
+    def unit(self, plan: ImagePlan) -> str:
+        """Says what the four numbers count, to stand behind "in" in an instruction."""
+        if self.scale is None:
+            return f"integer pixels of the image, which is {plan.width_px} wide and {plan.height_px} high"
+        if self.scale == 1:
+            return "fractions of the image from 0 to 1"
+        return f"integers from 0 to {self.scale}"
+
+
+def _clamped(fraction: float) -> float:
+    return min(max(fraction, 0.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +72,12 @@ class Profile:
     *version* changes whenever wording or image sizes do: it is part of `prompt_version` and of every cache key.
     *wording* overrides a task's own instruction text, keyed by RPC name. A family with *takes_query* gets the query
     itself as JSON, in fractions of the upright picture, in place of words (the embedded model).
+    *shows_schema* says that the provider tells the model what the schema of an answer is; else the wording does.
     *quality* is the share of correct answers in [0, 1] on a stated benchmark, for `priority: QUALITY`; None is unknown.
     *plan* gives size and token count for an image of (upright width, height in pixels) at a detail.
     *read* takes a completion's text and gives the answer in it (thoughts stripped), or raises `UnsupportedByModel`
     where the model says in its answer that it cannot do what was asked.
+    *escape* takes text that a caller wrote and gives it without the family's control tokens.
     """
 
     family: str
@@ -63,10 +92,26 @@ class Profile:
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
     wording: Mapping[str, str] = field(default_factory=dict)
     takes_query: bool = False
+    shows_schema: bool = False
     quality: float | None = None
     read: Callable[[str], str] = str
+    escape: Callable[[str], str] = str
 
 
 def load(family: str) -> Profile:
     """Gives the profile of *family*; LookupError names the families there are."""
-    raise LookupError(import_module, family)
+    families = [info.name for info in pkgutil.iter_modules(__path__)]
+    if family not in families:
+        raise LookupError(f"there is no model family {family!r}; there are {', '.join(families)}")
+    profile: Profile = import_module(f"{__name__}.{family}").PROFILE
+    return profile
+
+
+def text_tokens(text: str) -> int:
+    """Bounds from above how many tokens *text* is to any family here, without its tokenizer.
+
+    A bound rather than a guess, so that a call cannot cost more than its caller allows: it is the number of UTF-8
+    bytes. Byte-level BPE (GPT) and SentencePiece with byte fallback (Gemma) never make a token of less than one byte.
+    English prose is about a quarter of it; that leaves room for the few tokens that mark turns and roles.
+    """
+    return len(text.encode("utf-8", "surrogatepass"))
