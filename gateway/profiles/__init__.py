@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Literal
 
 from gateway.domain import ImageDetail, ImagePlan
+from gateway.pricing import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Profile:
     *shows_schema* says that the provider tells the model what the schema of an answer is; else the wording does.
     *quality* is the share of correct answers in [0, 1] on a stated benchmark, for `priority: QUALITY`; None is unknown.
     *plan* gives size and token count for an image of (upright width, height in pixels) at a detail.
+    *price* gives the price of a model by the name its provider knows it by, unless the settings have one; raises
+    `UnknownPriceError`.
     *read* takes a completion's text and gives the answer in it (thoughts stripped), or raises `UnsupportedByModel`
     where the model says in its answer that it cannot do what was asked.
     *escape* takes text that a caller wrote and gives it without the family's control tokens.
@@ -89,6 +92,7 @@ class Profile:
     context_tokens: int
     plan: Callable[[int, int, ImageDetail], ImagePlan]
     details: Mapping[str, ImageDetail]
+    price: Callable[[str], Price]
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
     wording: Mapping[str, str] = field(default_factory=dict)
     takes_query: bool = False

@@ -6,6 +6,7 @@ import json
 
 from gateway.domain import ImageDetail, ImagePlan
 from gateway.errors import UnsupportedByModel
+from gateway.pricing import FREE
 from gateway.profiles import BoxConvention, Profile
 
 # Longest side in pixels. Detection looks at 300 x 300 and classification at 280 x 280 pixels of the whole picture;
@@ -50,6 +51,7 @@ PROFILE = Profile(
     max_images=1,
     context_tokens=0,
     plan=_plan,
+    price=lambda _: FREE,
     # Captions and answers may speak of text in the picture.
     details={
         "Caption": ImageDetail.HIGH,

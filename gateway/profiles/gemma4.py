@@ -7,6 +7,7 @@ import re
 
 from gateway.domain import ImageDetail, ImagePlan
 from gateway.errors import InvalidImage
+from gateway.pricing import per_million
 from gateway.profiles import BoxConvention, Profile, Sampling
 
 # One soft token sees 3 x 3 patches of 16 x 16 pixels.
@@ -86,6 +87,8 @@ PROFILE = Profile(
     max_images=8,
     context_tokens=262_144,
     plan=_plan,
+    # What Roboflow's comparison names for the model hosted; on hardware of one's own it stands for what that costs.
+    price=lambda _: per_million("0.060", "0.330"),
     # The model card: low budgets for captions and classes, high ones for text. VQA has the model's own default, at
     # which its `quality` was measured.
     details={

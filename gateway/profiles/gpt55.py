@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from gateway.domain import ImageDetail, ImagePlan
+from gateway.pricing import listed
 from gateway.profiles import BoxConvention, Profile
 
 _PATCH_PX = 32
@@ -70,6 +71,7 @@ PROFILE = Profile(
     max_images=500,
     context_tokens=1_050_000,
     plan=_plan,
+    price=lambda model: listed(model, "openai"),
     # An image is most of what a call costs: $0.0015 at LOW, up to $0.015 at HIGH, up to $0.06 at MAX.
     details={
         "Caption": ImageDetail.LOW,

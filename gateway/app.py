@@ -1,0 +1,223 @@
+"""The composition root: the only module that names concrete parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from pydantic import ValidationError
+
+from gateway import profiles, tasks
+from gateway.backends import open_backend, parse_options
+from gateway.imaging import Limits, Preparer
+from gateway.metrics import Metrics
+from gateway.model import ProfiledModel
+from gateway.pipeline import Pipeline
+from gateway.policies import Candidate
+from gateway.policies.account import Account
+from gateway.policies.cap import Cap
+from gateway.policies.fallback import Fallback
+from gateway.policies.limit import Limit
+from gateway.policies.route import Route
+from gateway.pricing import FREE, Price, per_million
+from gateway.server import http, lag
+from gateway.server.admission import Admission
+from gateway.server.listen import Listener
+from gateway.server.readiness import Readiness
+from gateway.server.service import Service
+from gateway.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+
+    from pydantic import BaseModel
+
+    from gateway.domain import Clock
+    from gateway.policies import Model
+    from gateway.profiles import Profile
+    from gateway.settings import ImageSettings, ModelSettings, Settings
+    from gateway.tasks import AnyTask
+
+_MIB = 1 << 20
+_MEGA = 1_000_000
+# What a message holds besides its image: words, options, and for VQA a few more small images.
+_REST_OF_MESSAGE = 4 * _MIB
+_FAMILIES = {"triton": "gemma4", "openai": "gpt55"}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running gateway listens, as `HOST:PORT`."""
+
+    grpc: str
+    http: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One model of the settings, with everything about it found and checked."""
+
+    name: str
+    settings: ModelSettings
+    options: BaseModel
+    profile: Profile
+    price: Price
+
+    @property
+    def local(self) -> bool:
+        return self.settings.kind != "openai" if self.settings.local is None else self.settings.local
+
+    @property
+    def quality(self) -> float | None:
+        return self.profile.quality if self.settings.quality is None else self.settings.quality
+
+
+def check(settings: Settings) -> list[str]:
+    """Says what is wrong with the models of *settings*, a line for each problem; calls nobody."""
+    problems: list[str] = []
+    _plans(settings, problems)
+    return problems
+
+
+async def run(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    started: Callable[[Addresses], Awaitable[None]] | None = None,
+    clock: Clock = time.monotonic,
+) -> None:
+    """Serves until *stop* is set, then drains; *started* is told where, once the ports are open.
+
+    Raises `SettingsError` with every problem of the models, and OSError when a port cannot be had.
+    """
+    problems: list[str] = []
+    plans = _plans(settings, problems)
+    if problems:
+        raise SettingsError(problems)
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    metrics = Metrics(registry)
+    server = settings.server
+    async with AsyncExitStack() as stack:
+        preparer = await stack.enter_async_context(
+            Preparer(workers=settings.images.workers, timeout_s=settings.images.timeout_s)
+        )
+        known = tasks.load()
+        candidates = {}
+        for plan in plans:
+            candidates[plan.name] = await _open(plan, stack, known, preparer, metrics, clock)
+        # Route -> Fallback -> for each model: Cap -> Limit -> Account -> the model itself.
+        model = Route(candidates, settings.all_routes, try_in_turn=partial(Fallback, metrics=metrics, clock=clock))
+        pipeline = Pipeline(model, limits=_limits(settings.images), metrics=metrics, clock=clock)
+        readiness = Readiness({name: candidate.model for name, candidate in candidates.items()}, metrics)
+        admission = Admission(server.max_inflight, metrics)
+        listener = Listener(
+            Service(known, pipeline, admission=admission, metrics=metrics, settings=server, clock=clock),
+            admission=admission,
+            readiness=readiness,
+            max_message_bytes=settings.images.max_mib * _MIB + _REST_OF_MESSAGE,
+            max_deadline_s=server.max_deadline_s,
+        )
+        await readiness.look()
+        await stack.enter_async_context(_background(readiness.watch(server.readiness_interval_s), lag.watch(metrics)))
+        http_port = await stack.enter_async_context(http.serve(http.app(registry, readiness), server.http_address))
+        grpc_port = await listener.start(server.grpc_address)
+        try:
+            if started:
+                await started(
+                    Addresses(_with_port(server.grpc_address, grpc_port), _with_port(server.http_address, http_port))
+                )
+            await stop.wait()
+        finally:
+            await listener.drain(wait_s=server.drain_wait_s, grace_s=server.grace_s)
+
+
+async def _open(
+    plan: _Plan,
+    stack: AsyncExitStack,
+    known: Mapping[str, AnyTask],
+    preparer: Preparer,
+    metrics: Metrics,
+    clock: Clock,
+) -> Candidate:
+    """Connects to one model and stacks its policies, the outermost last."""
+    settings = plan.settings
+    innermost = ProfiledModel(
+        name=plan.name,
+        kind=settings.kind,
+        backend=await stack.enter_async_context(open_backend(settings.kind, plan.options)),
+        profile=plan.profile,
+        price=plan.price,
+        tasks=known,
+        preparer=preparer,
+        clock=clock,
+    )
+    model: Model = Account(
+        innermost, name=plan.name, provider=settings.kind, price=plan.price, metrics=metrics, clock=clock
+    )
+    model = Limit(
+        model,
+        name=plan.name,
+        max_inflight=settings.max_inflight,
+        max_queue=settings.max_queue,
+        metrics=metrics,
+        clock=clock,
+    )
+    model = Cap(model, name=plan.name, quote=innermost.quote, metrics=metrics)
+    return Candidate(plan.name, model, local=plan.local, quality=plan.quality, quote=innermost.quote)
+
+
+def _limits(images: ImageSettings) -> Limits:
+    return Limits(
+        max_bytes=images.max_mib * _MIB,
+        max_pixels=round(images.max_megapixels * _MEGA),
+        max_webp_pixels=round(images.max_megapixels_webp * _MEGA),
+        max_side_px=images.max_side_px,
+        formats=images.formats,
+    )
+
+
+@asynccontextmanager
+async def _background(*work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+    running = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _plans(settings: Settings, problems: list[str]) -> list[_Plan]:
+    plans = []
+    for name, model in settings.models.items():
+        try:
+            options = parse_options(model.kind, model.options)
+            profile = profiles.load(model.profile or _FAMILIES.get(model.kind, ""))
+            price = _price(model, profile, str(getattr(options, "model", name)))
+        except ValidationError as exc:
+            errors = exc.errors(include_input=False, include_url=False)
+            problems += (f"models.{name}.{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
+        except (LookupError, ValueError) as exc:
+            problems.append(f"models.{name}: {exc.args[0]}")
+        else:
+            plans.append(_Plan(name, model, options, profile, price))
+    return plans
+
+
+def _price(model: ModelSettings, profile: Profile, provider_model: str) -> Price:
+    if model.price is None:
+        return profile.price(provider_model)
+    if model.price == "free":
+        return FREE
+    return per_million(model.price.input, model.price.output, model.price.cached_input)
