@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.kserve",
     "tests.fixtures.served_gateway",
     "tests.fixtures.aimock",
+    "tests.fixtures.loop",
 ]
 
 # Set where every optional program is installed: a skipped test then fails, so that nothing goes unnoticed.

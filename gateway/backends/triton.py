@@ -7,8 +7,8 @@ Uses the stubs that tritonclient ships and not its client, which copies every im
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Without it Triton tells a model's errors as text alone, without a code.
 _METADATA = (("triton_grpc_error", "true"),)
-_log = structlog.get_logger(__name__)
+_log = structlog.get_logger()
 
 
 class Tls(BaseModel):
@@ -67,7 +67,7 @@ class Options(BaseModel):
     ready_timeout_s: float = Field(default=2.0, gt=0, le=30)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connect(options: Options, *, clock: Clock = time.monotonic) -> AsyncGenerator[Triton]:
     """Opens a channel to the server, which need not be up yet."""
     async with _channel(options) as channel:
@@ -127,8 +127,10 @@ class Triton:
         started = self._clock()
         await self._agree(timeout_s)
         left = timeout_s - (self._clock() - started)
+        if left <= 0:
+            raise DeadlineExceeded("no time was left to ask the model")
         request = infer_request(
-            prompt, images, model=self._options.model, version=self._options.version, timeout_s=max(left, 0.0)
+            prompt, images, model=self._options.model, version=self._options.version, timeout_s=left
         )
         answer = PartialAnswer(image_tokens=sum(image.plan.token_count for image in images))
         call = self._infer(request, timeout=left, metadata=_METADATA)
@@ -186,22 +188,19 @@ class Triton:
             raise BackendUnavailable("the model's server speaks another contract than this gateway")
 
     async def _revived(self) -> bool:
-        """Asks the model for a word; any answer of its own, an error too, shows that its process lives."""
-        prompt = Prompt(rpc="Probe", user="ping", max_output_tokens=1)
-        try:
-            await self.complete(prompt, (), timeout_s=self._options.ready_timeout_s)
-        except (BackendUnavailable, DeadlineExceeded):
-            return False
-        except GatewayError:
-            self._died = False
-        return True
+        """Asks the model for a word; an answer of its own, be it that the request is wrong, shows that it lives."""
+        with contextlib.suppress(GatewayError):
+            probe = Prompt(rpc="Probe", user="ping", max_output_tokens=1)
+            await self.complete(probe, (), timeout_s=self._options.ready_timeout_s)
+        return not self._died
 
     def _failed(self, code: grpc.StatusCode | None, text: str, answer: PartialAnswer | None = None) -> GatewayError:
         failed: Failure = failure(code, text)
         if failed.hint:
             _log.warning("triton_failed", model=self._options.model, code=code and code.name, hint=failed.hint)
         _log.debug("triton_said", model=self._options.model, code=code and code.name, text=text[:512])
-        self._died = self._died or failed.unhealthy
+        # That a request is wrong is the model's own word: Triton's core says so without a code.
+        self._died = failed.unhealthy or (self._died and code is not grpc.StatusCode.INVALID_ARGUMENT)
         self._agreed = self._agreed and not failed.gone
         if answer is not None and answer.told:
             failed.error.usage = answer.usage()

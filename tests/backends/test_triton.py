@@ -345,7 +345,7 @@ async def test_a_dead_model_process_is_not_ready_though_triton_says_so(triton, k
 async def test_a_revived_model_process_is_found_by_asking_it(triton, kserve, prompt, images):
     kserve.script = fails(Code.INTERNAL, "Stub process 'gemma4_0_0' is not healthy.")
     await failure(triton, prompt, images)
-    kserve.script = fails(Code.INVALID_ARGUMENT, "text_input is no query")
+    kserve.script = fails(Code.INVALID_ARGUMENT, "the required input 'image_bytes' is missing")
 
     assert await triton.ready()
 

@@ -1,0 +1,124 @@
+"""Reads what the Responses API answered. Compatible servers leave out much: every field but the text may be absent."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.backends._openai_errors import INSIDE_200, failure
+from gateway.domain import Completion, ServiceTier
+from gateway.errors import BackendUnavailable, GatewayError, Refused, TruncatedAnswer, UnusableAnswer
+from gateway.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.domain import Prompt, SentImage
+
+# "fast" is what "priority" is sold as, and "ultrafast" is dearer still. "scale" is paid for in advance.
+_TIERS = {
+    "default": ServiceTier.STANDARD,
+    "scale": ServiceTier.STANDARD,
+    "flex": ServiceTier.FLEX,
+    "priority": ServiceTier.PRIORITY,
+    "fast": ServiceTier.PRIORITY,
+    "ultrafast": ServiceTier.PRIORITY,
+}
+
+
+def completion(content: bytes, prompt: Prompt, images: Sequence[SentImage], *, model: str) -> Completion:
+    """Reads the body of a 200, which may tell of a failure all the same.
+
+    Raises `Refused`, `TruncatedAnswer`, `UnusableAnswer` or what the error table gives, each with what it was billed.
+    """
+    try:
+        response = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise UnusableAnswer("the provider's answer is not JSON", usage=estimate(prompt, images)) from error
+    if not isinstance(response, dict):
+        raise UnusableAnswer("the provider's answer is not a response", usage=estimate(prompt, images))
+    parts = list(_parts(response))
+    text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    told = _usage(response.get("usage"), images)
+    tier = _tier(response.get("service_tier"), prompt)
+    if (flaw := _flaw(response, parts, text)) is not None:
+        # A failure that says nothing of usage was not billed.
+        flaw.usage = told or (None if response.get("status") == "failed" else estimate(prompt, images, text))
+        flaw.service_tier = tier.value
+        raise flaw
+    served = response.get("model")
+    return Completion(
+        text,
+        told or estimate(prompt, images, text),
+        provider_model=served if isinstance(served, str) and served else model,
+        service_tier=tier,
+        estimated=told is None,
+    )
+
+
+def estimate(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> Usage:
+    """Counts tokens ourselves: images by the model's published rule, text at four bytes of UTF-8 a token.
+
+    Four characters a token is the provider's own rule of thumb for English; bytes serve other scripts better.
+    """
+    schema = orjson.dumps(prompt.schema) if prompt.schema is not None else b""
+    read = len(prompt.system.encode()) + len(prompt.user.encode()) + len(schema)
+    return Usage(
+        input_text=math.ceil(read / 4),
+        input_image=sum(image.plan.token_count for image in images),
+        output=math.ceil(len(text.encode()) / 4),
+    )
+
+
+def _flaw(response: dict[str, Any], parts: list[dict[str, Any]], text: str) -> GatewayError | None:
+    status = response.get("status")
+    if status == "failed":
+        return failure(INSIDE_200, _word(response.get("error"), "code"), {}).error
+    if status in ("cancelled", "queued", "in_progress"):
+        return BackendUnavailable("the provider did not finish the answer")
+    reason = _word(response.get("incomplete_details"), "reason")
+    if reason == "content_filter" or any(part.get("type") == "refusal" for part in parts):
+        return Refused("the model, or the provider's content filter, refused to answer")
+    if status == "incomplete":
+        limit = "reached the limit of output tokens" if reason == "max_output_tokens" else "was cut off"
+        return TruncatedAnswer(f"the answer {limit}")
+    return None if text else UnusableAnswer("the model answered nothing")
+
+
+def _word(fields: object, name: str) -> str:
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _parts(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    output = response.get("output")
+    for item in output if isinstance(output, list) else ():
+        if isinstance(item, dict) and item.get("type") == "message" and isinstance(item.get("content"), list):
+            yield from (part for part in item["content"] if isinstance(part, dict))
+
+
+def _usage(usage: object, images: Sequence[SentImage]) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    read, written = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    if read is None or written is None:
+        return None
+    return Usage.billed(
+        input_total=read,
+        output_total=written,
+        image=sum(image.plan.token_count for image in images),
+        cached=_count(usage.get("input_tokens_details"), "cached_tokens") or 0,
+        reasoning=_count(usage.get("output_tokens_details"), "reasoning_tokens") or 0,
+    )
+
+
+def _count(counts: object, name: str) -> int | None:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _tier(told: object, prompt: Prompt) -> ServiceTier:
+    # Servers that tell no tier have only one, and a caller who asked for a tier is priced by it.
+    return _TIERS.get(told, prompt.service_tier) if isinstance(told, str) else prompt.service_tier
