@@ -12,6 +12,8 @@ pytest_plugins = [
     "tests.fixtures.served_gateway",
     "tests.fixtures.aimock",
     "tests.fixtures.loop",
+    "tests.fixtures.running_gateway",
+    "tests.fixtures.tap",
 ]
 
 # Set where every optional program is installed: a skipped test then fails, so that nothing goes unnoticed.
