@@ -1,0 +1,78 @@
+"""The documents name what there is: every setting, reason and metric, and no other."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway import errors
+from gateway.metrics import Metrics
+from gateway.settings import ImageSettings, ModelSettings, ServerSettings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def named_in(text):
+    """Words in backquotes at the start of a table's row."""
+    first_cells = re.findall(r"^\| ([^|]*) \|", text, re.MULTILINE)
+    return {word for cell in first_cells for word in re.findall(r"`([a-z_0-9]+)`", cell)}
+
+
+def section(text, heading):
+    return text.split(f"{heading}\n", 1)[1].split("\n#", 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [("## `[server]`", ServerSettings), ("## `[images]`", ImageSettings), ("## `[models.NAME]`", ModelSettings)],
+)
+def test_every_setting_is_documented_and_no_other(heading, table):
+    text = section((DOCS / "settings.md").read_text(), heading)
+
+    assert named_in(text) == set(table.model_fields)
+
+
+@pytest.mark.parametrize("kind", ["triton", "openai"])
+def test_every_option_of_a_backend_is_documented_and_no_other(kind):
+    text = section((DOCS / "settings.md").read_text(), f'### `kind = "{kind}"`')
+
+    assert named_in(text) == set(import_module(f"gateway.backends.{kind}").Options.model_fields)
+
+
+def test_every_option_of_the_scripted_backend_is_named():
+    text = section((DOCS / "settings.md").read_text(), '### `kind = "fake"`')
+
+    assert set(re.findall(r"`([a-z_0-9]+)`", text)) - {"profile"} == set(
+        import_module("gateway.backends.fake").Options.model_fields
+    )
+
+
+def leaves(cls):
+    return {cls} if not cls.__subclasses__() else {leaf for sub in cls.__subclasses__() for leaf in leaves(sub)}
+
+
+def test_every_reason_is_documented_with_its_code_and_no_other():
+    rows = dict(re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE))
+
+    assert rows == {cls.reason: cls.code.name for cls in leaves(errors.GatewayError)}
+
+
+def test_every_metric_is_documented_with_its_labels_and_no_other():
+    registry = CollectorRegistry()
+    Metrics(registry)
+    collectors = set(registry._collector_to_names)
+    present = {
+        f"{each._name}{'_total' if each._type == 'counter' else ''}": set(each._labelnames) for each in collectors
+    }
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([^|]*) \|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    four = {"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"}
+    documented = {}
+    for name, labels in rows:
+        words = set(re.findall(r"[a-z_]+", re.sub("the same four|none", "", labels)))
+        documented[name] = words | (four if "the same four" in labels else set())
+
+    assert documented == present
