@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 Format: TypeAlias = Literal["JPEG", "PNG", "WEBP", "GIF"]
 # Every value of the metadata `limit` of an `InvalidImage` that comes from here.
@@ -25,7 +25,8 @@ LIMIT_NAMES: tuple[LimitName, ...] = get_args(LimitName)
 # Segments, chunks or blocks that the event loop walks through: a few milliseconds.
 MAX_PARTS = 8_192
 
-_SPELLINGS: dict[Format, str] = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF"}
+# As people write them.
+SPELLINGS: Final[dict[Format, str]] = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF"}
 _MIB = 1 << 20
 
 
@@ -58,7 +59,7 @@ class Limits:
     @property
     def accepted(self) -> str:
         """The accepted formats, as in `JPEG, PNG or GIF`."""
-        *others, last = (_SPELLINGS[each] for each in self.formats)
+        *others, last = (SPELLINGS[each] for each in self.formats)
         return f"{', '.join(others)} or {last}" if others else last
 
     def check_bytes(self, count: int) -> None:
@@ -66,20 +67,19 @@ class Limits:
         if count == 0:
             raise Flaw("empty", f"the image is empty (0 bytes); send the bytes of a {self.accepted} file")
         if count > self.max_bytes:
-            raise Flaw(
-                "bytes",
-                f"the image has {count / _MIB:.1f} MiB; at most {self.max_bytes / _MIB:g} MiB are accepted: "
-                "scale it down or compress it more",
-            )
+            most = f"{self.max_bytes:,} ({self.max_bytes / _MIB:g} MiB)"
+            raise Flaw("bytes", f"the image has {count:,} bytes; at most {most} are accepted: scale it down")
 
     def check_size(self, found: Format, width: int, height: int) -> None:
         """Raises `Flaw` for a picture of *width* x *height* pixels that is too small or too big for its format."""
-        size = f"the {_SPELLINGS[found]} is {width:,} x {height:,} pixels"
+        size = f"the {SPELLINGS[found]} is {width:,} x {height:,} pixels"
         if min(width, height) < self.min_side_px:
             raise Flaw("side", f"{size}; each side needs at least {self.min_side_px:,}")
         most = self.max_webp_pixels if found == "WEBP" else self.max_pixels
         if width * height > most:
             megapixels = f"{width * height / 1e6:,.1f} megapixels"
-            raise Flaw("pixels", f"{size} ({megapixels}); at most {most / 1e6:g} megapixels are accepted: scale it down")
+            raise Flaw(
+                "pixels", f"{size} ({megapixels}); at most {most / 1e6:g} megapixels are accepted: scale it down"
+            )
         if max(width, height) > self.max_side_px:
             raise Flaw("side", f"{size}; each side may have at most {self.max_side_px:,}: scale it down or cut it up")
