@@ -74,12 +74,20 @@ class Options(BaseModel):
 @asynccontextmanager
 async def connect(options: Options, *, clock: Clock = time.monotonic) -> AsyncGenerator[OpenAI]:
     """Opens a pool of connections; without a key the backend opens too, and says that it is not ready."""
-    limits = httpx2.Limits(max_connections=options.max_connections, keepalive_expiry=options.keepalive_expiry_s)
-    # Only connecting has a time limit of its own: for the rest there is the caller's deadline.
-    timeout = httpx2.Timeout(None, connect=options.connect_timeout_s)
-    # A redirect would send the image somewhere that the operator did not name.
-    async with DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False) as http:
-        yield OpenAI(http, options, options.api_key(), clock)
+    # In a thread, since it reads certificates and the key from disk.
+    key, http = await asyncio.to_thread(lambda: (options.api_key(), _http(options)))
+    async with http:
+        yield OpenAI(http, options, key, clock)
+
+
+def _http(options: Options) -> httpx2.AsyncClient:
+    return DefaultAioHttpClient(
+        limits=httpx2.Limits(max_connections=options.max_connections, keepalive_expiry=options.keepalive_expiry_s),
+        # Only connecting has a time limit of its own: for the rest there is the caller's deadline.
+        timeout=httpx2.Timeout(None, connect=options.connect_timeout_s),
+        # A redirect would send the image somewhere that the operator did not name.
+        follow_redirects=False,
+    )
 
 
 class OpenAI:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.backends._triton_answer import PartialAnswer
@@ -26,6 +26,7 @@ from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+    from typing import Self
 
     from gateway.domain import Clock, SentImage
 
@@ -44,6 +45,12 @@ class Tls(BaseModel):
     # PEM files of our own certificate and its key, for servers that ask for one; both or neither.
     cert: Path | None = None
     key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together")
+        return self
 
 
 class Options(BaseModel):
@@ -70,11 +77,17 @@ class Options(BaseModel):
 @contextlib.asynccontextmanager
 async def connect(options: Options, *, clock: Clock = time.monotonic) -> AsyncGenerator[Triton]:
     """Opens a channel to the server, which need not be up yet."""
-    async with _channel(options) as channel:
+    credentials = await asyncio.to_thread(_credentials, options.tls) if options.tls else None
+    async with _channel(options, credentials) as channel:
         yield Triton(channel, options, clock)
 
 
-def _channel(options: Options) -> grpc.aio.Channel:
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    ca, cert, key = (path.read_bytes() if path else None for path in (tls.ca, tls.cert, tls.key))
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _channel(options: Options, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     settings = [
         ("grpc.max_send_message_length", options.max_message_mib << 20),
         ("grpc.max_receive_message_length", options.max_message_mib << 20),
@@ -92,12 +105,9 @@ def _channel(options: Options) -> grpc.aio.Channel:
         ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
         ("grpc.service_config_disable_resolution", 1),
     ]
-    if options.tls is None:
+    if credentials is None:
         return grpc.aio.insecure_channel(options.address, settings)
-    ca, cert, key = (
-        path.read_bytes() if path else None for path in (options.tls.ca, options.tls.cert, options.tls.key)
-    )
-    return grpc.aio.secure_channel(options.address, grpc.ssl_channel_credentials(ca, key, cert), settings)
+    return grpc.aio.secure_channel(options.address, credentials, settings)
 
 
 class Triton:
@@ -196,7 +206,7 @@ class Triton:
 
     def _failed(self, code: grpc.StatusCode | None, text: str, answer: PartialAnswer | None = None) -> GatewayError:
         failed: Failure = failure(code, text)
-        if failed.hint:
+        if failed.hint and not (failed.unhealthy and self._died):
             _log.warning("triton_failed", model=self._options.model, code=code and code.name, hint=failed.hint)
         _log.debug("triton_said", model=self._options.model, code=code and code.name, text=text[:512])
         # That a request is wrong is the model's own word: Triton's core says so without a code.

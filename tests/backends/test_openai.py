@@ -28,6 +28,7 @@ from gateway.errors import (
 )
 from gateway.usage import Usage
 
+pytestmark = pytest.mark.usefixtures("unblocked_loop")
 KEY = "sk-secret-of-the-gateway"
 PICTURE = SentImage(bytes(range(256)) * 600, "image/jpeg", ImagePlan(1024, 1024, token_count=1229, budget="high"))
 UNTOLD = Usage(input_text=5, input_image=1229)

@@ -35,6 +35,7 @@ from tests.fixtures.kserve import (
     whole,
 )
 
+pytestmark = pytest.mark.usefixtures("unblocked_loop")
 INTERNALS = "shm region triton_python_backend_shm_42"
 Code = grpc.StatusCode
 
@@ -384,6 +385,7 @@ async def test_a_server_that_accepts_but_never_answers_is_not_ready_and_not_the_
         {"model": "m", "ready_timeout_s": 0},
         {"model": "m", "adress": "typo"},
         {"model": "m", "tls": {"certificate": "typo"}},
+        {"model": "m", "tls": {"cert": "cert.pem"}},
         {},
     ],
 )
