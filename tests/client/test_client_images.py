@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from PIL import Image as Pillow
@@ -93,15 +95,22 @@ def test_a_transparent_pillow_image_goes_without_exif():
     assert (sent.format, dict(sent.getexif())) == ("PNG", {})
 
 
-async def test_an_asyncio_client_reads_files_and_pictures_off_the_loop(scripted_gateway, tmp_path):
+async def test_an_asyncio_client_reads_files_off_the_loop(scripted_gateway, tmp_path):
+    class Watched(os.PathLike):
+        def __fspath__(self):
+            threads.append(threading.current_thread())
+            return str(path)
+
+    threads = []
     path = tmp_path / "photo.jpg"
     path.write_bytes(DATA)
 
     async with AsyncVisionClient(scripted_gateway.address) as client:
-        await client.vqa(path, "Same?", images=[DATA, Pillow.new("RGB", (8, 8))])
+        await client.vqa(DATA, "Same?", images=[Watched()])
 
-    (attempt,) = scripted_gateway.attempts
-    assert (attempt.request.image.data, len(attempt.request.images)) == (DATA, 2)
+    assert scripted_gateway.attempts[0].request.images == [Image(data=DATA)]
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_a_synchronous_client_takes_several_kinds_in_one_call(scripted_gateway, tmp_path):

@@ -112,11 +112,13 @@ def test_a_gateway_that_drains_and_stops_loses_no_call(start_scripted_gateway):
     with VisionClient([leaving.address, staying.address]) as client, ThreadPoolExecutor(8) as workers:
         _call_until(client, lambda: leaving.attempts and staying.attempts)
         done = [workers.submit(work, client) for _ in range(8)]
-        leaving.serving(yes=False)
-        _call_until(client, lambda: _is_quiet(client, leaving))
-        leaving.stop()
-        _call_until(client, _after(100, staying))
-        stop.set()
+        try:
+            leaving.serving(yes=False)
+            _call_until(client, lambda: _is_quiet(client, leaving))
+            leaving.stop()
+            _call_until(client, _after(100, staying))
+        finally:
+            stop.set()
         answered = sum(future.result() for future in done)
 
     assert answered > 0

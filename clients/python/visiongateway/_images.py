@@ -62,7 +62,7 @@ def _encode(picture: PIL.Image.Image) -> bytes:
         upright = upright.convert("RGB")
     encoded = io.BytesIO()
     if upright.mode in _JPEG_MODES and "transparency" not in upright.info:
-        upright.save(encoded, "JPEG", quality=95, subsampling=0, exif=b"")
+        upright.save(encoded, "JPEG", quality=95, subsampling=0)
     else:
-        upright.save(encoded, "PNG", exif=b"")
+        upright.save(encoded, "PNG")
     return encoded.getvalue()
