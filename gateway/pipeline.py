@@ -72,6 +72,8 @@ class Pipeline:
             request_id=call.request_id,
             trace=call.trace,
         )
+        # Its images would be in memory twice for as long as the model thinks.
+        del request
         answer = await self._model.answer(ask)
         response: Any = answer.response
         self._describe(response.info, ask, answer, self._clock() - call.received_at)

@@ -11,13 +11,13 @@ from uuid import uuid4
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from gateway.domain import Trace
-from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidImage, MalformedRequest, UnknownMethod
+from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidImage, UnknownMethod
 from gateway.pipeline import Call
 from gateway.server import access, body, correlation, status, validate
+from gateway.server.parse import parse
 from visiongateway.v1 import vision_service_pb2
 
 if TYPE_CHECKING:
@@ -145,10 +145,7 @@ class Service(grpc.GenericRpcHandler):
         self._admission.body_read(seat)
         record.body_s = self._clock() - record.received_at
         record.byte_count = len(raw)
-        try:
-            request = task.request.FromString(raw)
-        except DecodeError:
-            raise MalformedRequest(f"the message is not a {task.request.DESCRIPTOR.full_name}") from None
+        request = parse(raw, task.request)
         try:
             return request, validate.check(task, request)
         except InvalidImage as exc:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import pytest
 from grpc import StatusCode
 
 from tests.fixtures.served_gateway import MAX_MESSAGE_BYTES, caption, failure_of
@@ -11,6 +12,14 @@ from visiongateway.v1 import image_pb2
 CAPTION = "/visiongateway.v1.VisionService/Caption"
 # Seconds a test waits at most for what takes much less.
 LONG = 20
+
+
+def _varint(number):
+    out = b""
+    while number >= 0x80:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
 
 
 async def _nothing():
@@ -44,6 +53,36 @@ async def test_a_schema_nested_too_deep_is_malformed(served):
         served.channel.unary_unary("/visiongateway.v1.VisionService/VQA")(b"\x2a" + _varint(len(inner)) + inner)
     )
     assert failure.reason == "MALFORMED_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\x22\x00" * 4097, "the message has more than 4096 fields"),
+        (b"\x2a" + _varint(1 << 20) + bytes(1 << 20), "the message has more than 1 MiB besides its images"),
+    ],
+    ids=["images without end", "a huge schema"],
+)
+async def test_a_message_made_to_exhaust_memory_is_refused_unparsed(serve, body, message):
+    served = await serve(max_message_bytes=2 << 20)
+    failure = await failure_of(served.channel.unary_unary("/visiongateway.v1.VisionService/VQA")(body, timeout=LONG))
+    assert (failure.code, failure.reason, failure.message) == (
+        StatusCode.INVALID_ARGUMENT,
+        "MALFORMED_REQUEST",
+        message,
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 20])
+async def test_a_message_that_is_cut_off_is_malformed(served, cut):
+    body = caption(language="de").SerializeToString()[:-cut]
+    failure = await failure_of(served.channel.unary_unary(CAPTION)(body, timeout=5))
+    assert failure.reason == "MALFORMED_REQUEST"
+
+
+async def test_fields_of_a_newer_contract_are_ignored(served):
+    newer = b"\xf8\x3f\x01" + b"\xf9\x3f" + bytes(8) + b"\xfd\x3f" + bytes(4) + b"\xfa\x3f\x01x"
+    await served.channel.unary_unary(CAPTION)(caption().SerializeToString() + newer, timeout=5)
 
 
 async def test_a_call_that_ends_without_a_message_is_malformed(served):
@@ -195,11 +234,3 @@ async def _answer(call):
 
 async def _code(call):
     return await call.code()
-
-
-def _varint(number):
-    out = b""
-    while number >= 0x80:
-        out += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return out + bytes([number])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 
 import grpc
@@ -142,3 +143,17 @@ async def _outcome(call):
     except asyncio.CancelledError:
         return grpc.StatusCode.CANCELLED
     return grpc.StatusCode.OK
+
+
+async def test_while_a_call_is_worked_on_its_image_is_in_memory_only_once(served):
+    holders = []
+
+    async def count_holders(task, request, _):
+        await asyncio.sleep(0)
+        # This function's own name for it, and the argument of getrefcount itself.
+        holders.append(sys.getrefcount(request) - 2)
+        return task.response()
+
+    served.pipeline.run = count_holders
+    await served.stub.Caption(caption(), timeout=5)
+    assert holders == [0]
