@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.policies import Model
 
-# A model that has not said by then that it is ready, is not.
-_LONGEST_LOOK_S = 5.0
-
 _log = structlog.get_logger()
 
 
 class Readiness:
     """Whether the gateway can serve: while at least one model is ready, and until it drains."""
 
-    def __init__(self, models: Mapping[str, Model], metrics: Metrics) -> None:
-        """*models* by the names the operator gave them; none counts as ready before it was looked at."""
+    def __init__(self, models: Mapping[str, Model], metrics: Metrics, *, longest_look_s: float = 5.0) -> None:
+        """*models* by the names the operator gave them; none counts as ready before it was looked at.
+
+        A model that has not said within *longest_look_s* seconds that it is ready, is not.
+        """
         self._models = models
         self._metrics = metrics
+        self._longest_look_s = longest_look_s
         self._ready = dict.fromkeys(models, False)
         self._draining = False
         self._next_change = asyncio.Event()
@@ -69,7 +70,7 @@ class Readiness:
 
     async def _look_at(self, name: str, model: Model) -> None:
         try:
-            async with asyncio.timeout(_LONGEST_LOOK_S):
+            async with asyncio.timeout(self._longest_look_s):
                 ready = await model.ready()
         except TimeoutError:
             ready = False
