@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.server.service import Service
 
 # Seconds for what has ended to get out on the wire, and for what was ended to notice.
-_FLUSH_S = 0.25
+_FLUSH_S = 0.5
 _LAST_S = 1.0
 
 _OPTIONS: tuple[tuple[str, int], ...] = (

@@ -42,6 +42,23 @@ async def test_a_drain_lets_short_calls_end_and_ends_long_ones_unavailable(serve
     assert served.count("vision_gateway_inflight", scope="server") == 0
 
 
+async def test_an_answer_that_is_on_its_way_arrives(served):
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def long_answer(task, *_):
+        asked.set()
+        await release.wait()
+        return task.response(text="x" * 3_000_000)
+
+    served.pipeline.answer = long_answer
+    call = asyncio.ensure_future(_answer(served.stub.Caption(caption())))
+    await asked.wait()
+    draining = asyncio.ensure_future(served.listener.drain(wait_s=0, grace_s=LONG))
+    release.set()
+    assert len((await call).text) == 3_000_000
+    await draining
+
+
 async def test_a_drain_is_over_as_soon_as_nothing_is_in_flight(served):
     started = time.monotonic()
     await served.listener.drain(wait_s=0, grace_s=LONG)
