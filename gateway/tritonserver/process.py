@@ -138,8 +138,7 @@ class Process:
             await self._process.wait()
         # Unlike `await`, this leaves the reading alone when the stop itself is cancelled.
         await asyncio.wait([self._reading])
-        for region in _SHARED_MEMORY.glob(f"{self._region}*"):
-            region.unlink(missing_ok=True)
+        _remove_shared_memory(self._region)
 
     async def _read_log(self) -> None:
         lines = self._process.stdout
@@ -184,6 +183,12 @@ def _stubs(server: int) -> Iterator[int]:
             pid, _, name = head.partition(" (")
             if name == _STUB_NAME and int(tail.split()[1]) == server:
                 yield int(pid)
+
+
+def _remove_shared_memory(region: str) -> None:
+    # A tritonserver that was killed leaves it.
+    for left in _SHARED_MEMORY.glob(f"{region}*"):
+        left.unlink(missing_ok=True)
 
 
 def _arguments(layout: Layout, ports: Ports, region: str) -> list[str]:

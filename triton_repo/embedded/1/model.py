@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
-
-# A read-only or shared repository stays as it is.
-sys.dont_write_bytecode = True
 
 import numpy as np
 import triton_python_backend_utils as pb_utils

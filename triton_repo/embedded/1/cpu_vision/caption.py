@@ -34,9 +34,7 @@ def short(detections: Sequence[Detection], classes: Sequence[ClassScore]) -> str
     return _likeliest(classes)
 
 
-def full(
-    detail: str, detections: Sequence[Detection], classes: Sequence[ClassScore], lines: Sequence[Line]
-) -> str:
+def full(detail: str, detections: Sequence[Detection], classes: Sequence[ClassScore], lines: Sequence[Line]) -> str:
     """Says all that is known in one or a few sentences; *detail* `long` adds scores and more of the text."""
     sentences = []
     if detections:

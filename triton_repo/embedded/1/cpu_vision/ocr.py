@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 from rapidocr import RapidOCR
+from rapidocr.utils.output import RapidOCROutput
 
 from cpu_vision import weights
 
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 
 # Languages of PP-OCRv6 small by RapidOCR 3.10's default_models.yaml, as the primary subtags of BCP 47.
 LANGUAGES = frozenset(
-    "af az bs ca cs cy da de en es et eu fi fr ga gl hr hu id is it ja ku la lb lt lv mi ms mt nb nl nn no oc pl pt qu "
-    "rm ro sk sl sq sr sv sw tl tr uz vi zh".split()
+    tag
+    for tags in (
+        "af az bs ca cs cy da de en es et eu fi fr ga gl hr hu id is it ja ku la lb lt lv",
+        "mi ms mt nb nl nn no oc pl pt qu rm ro sk sl sq sr sv sw tl tr uz vi zh",
+    )
+    for tag in tags.split()
 )
 
 
@@ -48,9 +53,10 @@ class Reader:
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             }
         )
-        self._ocr(_some_text())  # RapidOCR loads its networks when they are first used.
+        self._ocr(_some_text())  # RapidOCR loads its networks when they first have something to do.
         self._current = threading.local()
         for part in (self._ocr.text_det, self._ocr.text_rec):
+            assert part is not None  # noqa: S101 - it was used just now
             part.session.session = _StoppableSession(part.session.session, self._current)
 
     def read(self, pixels: NDArray[np.uint8], stop: Stop) -> list[Line]:
@@ -61,11 +67,11 @@ class Reader:
         stop.check()
         self._current.stop = stop
         try:
-            found = self._ocr(pixels)
+            found = self._ocr(_padded(pixels))
         except Exception:
             stop.check()
             raise
-        if found.txts is None:
+        if not isinstance(found, RapidOCROutput) or found.txts is None or found.boxes is None or found.scores is None:
             return []
         return [
             Line(text, [(float(x), float(y)) for x, y in box], float(score))
@@ -89,7 +95,20 @@ class _StoppableSession:
         return getattr(self._session, name)
 
 
+def _padded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Makes a strip at least half as wide as long.
+
+    RapidOCR enlarges every picture until its shorter side has 736 px: a strip would become millions of pixels.
+    Added at the right or the bottom, the padding moves no coordinate.
+    """
+    height, width = pixels.shape[:2]
+    bottom, right = max(width // 2 - height, 0), max(height // 2 - width, 0)
+    if not bottom and not right:
+        return pixels
+    return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")
+
+
 def _some_text() -> NDArray[np.uint8]:
-    picture = np.full((48, 240, 3), 255, np.uint8)
-    cv2.putText(picture, "Warming", (8, 34), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (0, 0, 0), 2)
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    cv2.putText(picture, "Hi", (8, 48), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 3)
     return picture

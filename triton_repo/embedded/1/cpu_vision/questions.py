@@ -57,7 +57,9 @@ Question: TypeAlias = HowMany | IsThere | IsThereText | WhatDoesItSay | DoesItCo
 
 _IMAGE = "(?:the|this) (?:image|picture|photo|photograph|scene|page|document)"
 _SCENE = rf"(?: (?:here|(?:visible |shown |written )?(?:in|on) {_IMAGE}))?"
-_QUOTED = "[\"'“”‘’«»„](.+)[\"'“”‘’«»„]"
+# Straight, curly, angle and low quotation marks.
+_MARKS = "\"'\u201c\u201d\u2018\u2019\u00ab\u00bb\u201e"
+_QUOTED = f"[{_MARKS}](.+)[{_MARKS}]"
 
 
 def _family(*forms: str) -> re.Pattern[str]:
@@ -113,7 +115,7 @@ _MAX_NAMED = 60
 
 def understand(question: str) -> Question:
     """Finds the family of a question, or raises `UnsupportedError`, which names an object that is no COCO class."""
-    asked = " ".join(question.replace("’", "'").split()).rstrip("?!. ")
+    asked = " ".join(question.replace("\u2019", "'").split()).rstrip("?!. ")
     if match := _CONTAINS.fullmatch(asked):
         return DoesItContain(_group(match))
     if _SAYS.fullmatch(asked):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cpu_vision.look import Look
 
 
-def answer(question: questions.Question, look: Look) -> str:
+def answer(question: questions.Question, look: Look) -> str:  # noqa: PLR0911 - one for each family
     """Answers from what the networks see; counts are of what was found, which in a crowd is not all."""
     match question:
         case questions.HowMany(name):

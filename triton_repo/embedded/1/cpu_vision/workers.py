@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _log = logging.getLogger(__name__)
-ToolsT = TypeVar("ToolsT", contravariant=True)
+ToolsT_contra = TypeVar("ToolsT_contra", contravariant=True)
 
 
-class Job(Protocol[ToolsT]):
+class Job(Protocol[ToolsT_contra]):
     """One request. All of its methods return quickly but `run`; none of them raises."""
 
-    def run(self, tools: ToolsT, stop: Stop) -> None:
+    def run(self, tools: ToolsT_contra, stop: Stop) -> None:
         """Answers the request, in a worker's thread, with that worker's tools."""
         ...
 
@@ -32,12 +32,12 @@ class Job(Protocol[ToolsT]):
         ...
 
 
-class Workers(Generic[ToolsT]):
+class Workers(Generic[ToolsT_contra]):
     """One thread for each set of tools, and one that looks after cancelled requests."""
 
     def __init__(
         self,
-        tools: Sequence[ToolsT],
+        tools: Sequence[ToolsT_contra],
         *,
         max_in_flight: int,
         poll_s: float = 0.05,
@@ -51,15 +51,15 @@ class Workers(Generic[ToolsT]):
         self._poll_s = poll_s
         self._on_change = on_change
         self._changed = threading.Condition()
-        self._waiting: deque[Job[ToolsT]] = deque()
-        self._in_flight: dict[Job[ToolsT], Stop] = {}
+        self._waiting: deque[Job[ToolsT_contra]] = deque()
+        self._in_flight: dict[Job[ToolsT_contra], Stop] = {}
         self._closing = False
         self._threads = [threading.Thread(target=self._work, args=(tool,), daemon=True) for tool in tools]
         self._threads.append(threading.Thread(target=self._watch, daemon=True))
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job[ToolsT]) -> bool:
+    def submit(self, job: Job[ToolsT_contra]) -> bool:
         """Takes a job, or returns False when as many as allowed are in flight."""
         with self._changed:
             if self._closing or len(self._in_flight) >= self._max_in_flight:
@@ -84,7 +84,7 @@ class Workers(Generic[ToolsT]):
         for thread in self._threads:
             thread.join()
 
-    def _work(self, tools: ToolsT) -> None:
+    def _work(self, tools: ToolsT_contra) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -112,7 +112,7 @@ class Workers(Generic[ToolsT]):
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, timeout=self._poll_s)
 
-    def _drop_if_waiting(self, job: Job[ToolsT]) -> None:
+    def _drop_if_waiting(self, job: Job[ToolsT_contra]) -> None:
         with self._changed:
             if job not in self._waiting:
                 return
@@ -120,7 +120,7 @@ class Workers(Generic[ToolsT]):
         job.drop()
         self._end(job)
 
-    def _end(self, job: Job[ToolsT]) -> None:
+    def _end(self, job: Job[ToolsT_contra]) -> None:
         with self._changed:
             del self._in_flight[job]
             self._tell()
