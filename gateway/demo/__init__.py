@@ -1,0 +1,1 @@
+"""What `vision-gateway up` shows."""
