@@ -61,7 +61,7 @@ class Options(BaseModel):
     # gRPC target, such as `triton:8001` or `dns:///triton-headless:8001`; calls go round all its addresses.
     address: str = Field(default="127.0.0.1:8001", min_length=1)
     # Name of the model at the server, and its version; unset: the server's choice.
-    model: str = Field(min_length=1)
+    model: str = Field(default="gemma4", min_length=1)
     version: str = ""
     # Unset: no TLS.
     tls: Tls | None = None

@@ -32,6 +32,7 @@ _BODY = orjson.dumps(
     }
 )
 _HTTP = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_BODY) + _BODY
+_EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 class Count:
@@ -58,6 +59,10 @@ class Http(asyncio.Protocol):
             self._head += data
             end = self._head.find(b"\r\n\r\n")
             if end < 0:
+                return
+            if self._head.startswith(b"HEAD"):
+                self._head = b""
+                self._transport.write(_EMPTY)
                 return
             length = self._head[:end].lower().split(b"content-length:")[1].split(b"\r\n")[0]
             self._missing = int(length) - (len(self._head) - end - 4)
