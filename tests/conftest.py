@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.loop",
     "tests.fixtures.running_gateway",
     "tests.fixtures.tap",
+    "tests.fixtures.triton",
 ]
 
 # Set where every optional program is installed: a skipped test then fails, so that nothing goes unnoticed.
