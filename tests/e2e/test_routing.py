@@ -145,7 +145,7 @@ async def test_a_call_that_is_cancelled_stops_the_work_in_triton(start_gateway, 
 @pytest.mark.parametrize("end", ["cancel", "deadline"])
 async def test_a_call_that_ends_early_hangs_up_on_openai(start_gateway, llmock, start_tap, chelsea, monkeypatch, end):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
-    llmock.delay(30, times=None)
+    llmock.delay(5, times=None)
     tap = await start_tap(llmock.base_url())
     gateway = await start_gateway(models={"gpt-5.5": {"kind": "openai", "base_url": f"{tap.url}/v1"}})
 
