@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.fixtures.served_gateway import caption, failure_of
+from visiongateway.v1 import vision_service_pb2_grpc
 
 LONG = 20
 
@@ -42,6 +44,33 @@ async def test_a_drain_lets_short_calls_end_and_ends_long_ones_unavailable(serve
     assert served.count("vision_gateway_inflight", scope="server") == 0
 
 
+@asynccontextmanager
+async def _slow_link(address, bytes_per_s):
+    """A way to *address* on which answers come no faster than a network would bring them."""
+    host, port = address.split(":")
+    chunk = 1 << 15
+
+    async def carry(reader, writer, seconds_per_chunk):
+        while data := await reader.read(chunk):
+            await asyncio.sleep(seconds_per_chunk)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async with asyncio.TaskGroup() as tasks:
+
+        def connected(reader, writer):
+            tasks.create_task(connect(reader, writer))
+
+        async def connect(reader, writer):
+            far_reader, far_writer = await asyncio.open_connection(host, port, limit=chunk)
+            tasks.create_task(carry(reader, far_writer, 0))
+            tasks.create_task(carry(far_reader, writer, chunk / bytes_per_s))
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0, limit=chunk) as server:
+            yield "{}:{}".format(*server.sockets[0].getsockname())
+
+
 async def test_an_answer_that_is_on_its_way_arrives(served):
     asked, release = asyncio.Event(), asyncio.Event()
 
@@ -51,12 +80,14 @@ async def test_an_answer_that_is_on_its_way_arrives(served):
         return task.response(text="x" * 3_000_000)
 
     served.pipeline.answer = long_answer
-    call = asyncio.ensure_future(_answer(served.stub.Caption(caption())))
-    await asked.wait()
-    draining = asyncio.ensure_future(served.listener.drain(wait_s=0, grace_s=LONG))
-    release.set()
-    assert len((await call).text) == 3_000_000
-    await draining
+    async with _slow_link(served.address, 15_000_000) as address, grpc.aio.insecure_channel(address) as channel:
+        stub = vision_service_pb2_grpc.VisionServiceStub(channel)
+        call = asyncio.ensure_future(_answer(stub.Caption(caption())))
+        await asked.wait()
+        draining = asyncio.ensure_future(served.listener.drain(wait_s=0, grace_s=LONG))
+        release.set()
+        assert len((await call).text) == 3_000_000
+        await draining
 
 
 async def test_a_drain_is_over_as_soon_as_nothing_is_in_flight(served):
