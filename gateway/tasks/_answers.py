@@ -18,7 +18,7 @@ _OPENING_FENCE = re.compile(r"```[^\n`]*\n?")
 
 def unusable(what: str) -> UnusableAnswer:
     """Makes the error to raise where the answer has no *what*."""
-    return UnusableAnswer(f"the model's answer has no {what} that can be read")
+    return UnusableAnswer(f"the model's answer has no usable {what}")
 
 
 def plain(text: str) -> str:
@@ -30,14 +30,12 @@ def plain(text: str) -> str:
 
 
 def unwrapped(text: str, keys: Sequence[str]) -> str:
-    """Gives the text under one of *keys* where the whole answer is a JSON object that has it, else the plain answer."""
+    """Gives the text under one of *keys* where the answer is a JSON object, else the plain answer; may be empty."""
     written = plain(text)
-    if written.startswith("{"):
-        for value, _ in values(written):
-            inner = string(value, keys) if isinstance(value, dict) else None
-            if inner is not None:
-                return inner.strip()
-    return written
+    if not written.startswith("{"):
+        return written
+    records = (value for value, _ in values(written) if isinstance(value, dict))
+    return next((inner.strip() for record in records if (inner := string(record, keys)) is not None), "")
 
 
 def elements(text: str, keys: Sequence[str], what: str) -> list[object]:

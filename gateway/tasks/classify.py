@@ -83,7 +83,7 @@ class Classify(Task[pb.ClassifyRequest, ClassifyQuery, pb.ClassifyResponse]):
                 found.setdefault(label, _Label(label, confidence))
         # Several labels may hold, or none; but of one that fits best there always is one.
         if not found and (named or not query.multi_label):
-            raise answers.unusable("label that was asked for" if named else "label")
+            raise answers.unusable("label among those given" if named else "label")
         labels = surest_first(found.values())
         return pb.ClassifyResponse(
             labels=[pb.Label(label=each.label, score=each.score) for each in labels[: query.max_labels]]

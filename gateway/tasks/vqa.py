@@ -77,7 +77,7 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
             return pb.VQAResponse(answer=answer)
         found = structured(text, query.answer_schema)
         if found is None:
-            raise answers.unusable("object of the schema asked for")
+            raise answers.unusable("object of the schema given")
         answer, struct = found
         return pb.VQAResponse(answer=answer, structured_answer=struct)
 
