@@ -1,0 +1,131 @@
+"""The server with everything real behind it but the model."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from contextlib import asynccontextmanager
+
+import grpc
+import httpx
+import pytest
+from grpc import StatusCode
+from PIL import Image
+
+from gateway import app, settings
+from tests.fixtures.served_gateway import failure_of
+from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb, vision_service_pb2_grpc
+
+BOX = {"label": "cat", "box_2d": [100, 200, 500, 700]}
+ANSWERS = {
+    "Detect": json.dumps({"detections": [BOX]}),
+    "OCR": json.dumps({"lines": [{"text": "TOTAL 7", "box_2d": [0, 0, 100, 500]}]}),
+    "Classify": json.dumps({"labels": [{"label": "cat"}]}),
+}
+
+
+def _png():
+    out = io.BytesIO()
+    Image.new("RGB", (640, 480), "teal").save(out, "PNG")
+    return image_pb2.Image(data=out.getvalue())
+
+
+@pytest.fixture
+def run():
+    """Runs a gateway whose models are scripts."""
+
+    @asynccontextmanager
+    async def running(models, **server):
+        addresses = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0", "drain_wait_s": 0, "grace_s": 1}
+        loaded = settings.load(server=addresses | server, models=models, images={"workers": 1})
+        stop, where = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def started(addresses):
+            where.set_result(addresses)
+
+        gateway = asyncio.create_task(app.run(loaded, stop=stop, started=started))
+        await asyncio.wait({gateway, where}, return_when=asyncio.FIRST_COMPLETED)
+        if gateway.done():
+            gateway.result()
+        async with grpc.aio.insecure_channel(where.result().grpc) as channel:
+            yield vision_service_pb2_grpc.VisionServiceStub(channel), where.result().http, stop
+        stop.set()
+        await gateway
+
+    return running
+
+
+async def _until_metrics_have(http, sample):
+    async with httpx.AsyncClient() as client, asyncio.timeout(10):
+        while sample not in (await client.get(f"http://{http}/metrics")).text.splitlines():
+            await asyncio.sleep(0.02)
+
+
+def _script(**options):
+    return {"kind": "fake", "profile": "gemma4", "price": {"input": "1", "output": "2"}, "answers": ANSWERS, **options}
+
+
+async def test_all_five_rpcs_answer_and_tell_who_and_at_what_cost(run):
+    async with run({"scripted": _script()}) as (stub, http, _):
+        image = _png()
+        answers = await asyncio.gather(
+            stub.Caption(pb.CaptionRequest(image=image), timeout=10),
+            stub.OCR(pb.OCRRequest(image=image, with_regions=True), timeout=10),
+            stub.Detect(pb.DetectRequest(image=image, labels=["cat"]), timeout=10),
+            stub.Classify(pb.ClassifyRequest(image=image, labels=["cat", "dog"]), timeout=10),
+            stub.VQA(pb.VQARequest(image=image, question="what is it?"), timeout=10),
+        )
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"http://{http}/metrics")).text
+    caption, ocr, detect, classify, vqa = answers
+    assert (caption.text, vqa.answer) == ("A scripted answer.", "A scripted answer.")
+    assert (ocr.text, detect.detections[0].label, classify.labels[0].label) == ("TOTAL 7", "cat", "cat")
+    assert {answer.info.model for answer in answers} == {"scripted"}
+    assert all(answer.info.cost_nano_usd > 0 for answer in answers)
+    assert [
+        rpc for rpc in ("Caption", "OCR", "Detect", "Classify", "VQA") if f'code="OK",rpc="{rpc}"' not in metrics
+    ] == []
+
+
+async def test_what_is_wrong_with_an_image_is_found_without_asking_a_model(run):
+    async with run({"scripted": _script()}) as (stub, http, _):
+        request = pb.CaptionRequest(image=image_pb2.Image(data=b"no picture at all"))
+        failure = await failure_of(stub.Caption(request, timeout=10))
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"http://{http}/metrics")).text
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE")
+    assert failure.violations == [("image", failure.message)]
+    assert "vision_gateway_attempts_total{" not in metrics
+
+
+async def test_a_failed_call_that_was_billed_tells_its_cost(run):
+    async with run({"scripted": _script(outcomes=["REFUSED"])}) as (stub, _, __):
+        failure = await failure_of(stub.Caption(pb.CaptionRequest(image=_png()), timeout=10))
+    assert failure.reason == "REFUSED"
+    assert failure.trailers["x-vision-model"] == "scripted"
+    assert int(failure.trailers["x-vision-cost-nano-usd"]) > 0
+
+
+async def test_an_unknown_model_is_not_found(run):
+    async with run({"scripted": _script()}) as (stub, _, __):
+        request = pb.CaptionRequest(image=_png(), options=call_pb2.CallOptions(model="other"))
+        failure = await failure_of(stub.Caption(request, timeout=10))
+    assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "UNKNOWN_MODEL")
+
+
+async def test_a_deadline_ends_the_work_at_the_model(run):
+    async with run({"scripted": _script(delay_s=60)}) as (stub, http, _):
+        failure = await failure_of(stub.Caption(pb.CaptionRequest(image=_png()), timeout=0.5))
+        await _until_metrics_have(http, 'vision_gateway_requests_total{code="DEADLINE_EXCEEDED",rpc="Caption"} 1.0')
+        await _until_metrics_have(http, 'vision_gateway_inflight{scope="scripted"} 0.0')
+    assert failure.code is StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_when_the_gateway_stops_a_long_call_ends_unavailable(run):
+    async with run({"scripted": _script(delay_s=60)}, grace_s=0.5) as (stub, http, stop):
+        call = asyncio.ensure_future(failure_of(stub.Caption(pb.CaptionRequest(image=_png()))))
+        await _until_metrics_have(http, 'vision_gateway_inflight{scope="scripted"} 1.0')
+        stop.set()
+        failure = await call
+    assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
