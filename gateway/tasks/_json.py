@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 _MARKS = re.compile(r'["\\{}\[\]]')
 _CLOSES = {"}": "{", "]": "["}
-# Answers are nested three levels deep; what is nested deeper than this is noise, and would only cost time.
-_DEEPEST = 32
+# How deep inside what cannot be read whole parts are looked for: answers nest three deep, and every level more costs
+# another reading of a broken answer.
+_DEEPEST = 8
 _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
 
 
