@@ -21,7 +21,7 @@ QUESTION = "How many cats are there?"
 
 async def show(address: str) -> None:
     """Prints a table of the five answers, or of why one could not be had."""
-    photograph = files("gateway.demo").joinpath(PHOTOGRAPH).read_bytes()
+    photograph = files("gateway").joinpath("demo", PHOTOGRAPH).read_bytes()
     table = Table("RPC", "answer", "model", "latency", "cost", title=f"{PHOTOGRAPH}, a photograph, over gRPC")
     async with AsyncVisionClient(address) as client:
         calls: dict[str, Awaitable[Message]] = {

@@ -122,7 +122,7 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
                 await demonstration.show(addresses.grpc)
             await _say_where(addresses)
             output.console.print(
-                f"  try it     vision-gateway caption PHOTO.jpg --address {addresses.grpc}\n"
+                f"  try it     {sys.argv[0]} caption PHOTO.jpg --address {addresses.grpc}\n"
                 f"             grpcurl -plaintext {addresses.grpc} list\n"
                 f"  models     {', '.join(settings.models)} (Triton's metrics: {started.metrics_url})\n"
                 "  stop       Ctrl-C",

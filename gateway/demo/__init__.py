@@ -1,1 +1,0 @@
-"""What `vision-gateway up` shows."""
