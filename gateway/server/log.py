@@ -96,4 +96,6 @@ def _without_text(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _json(event: EventDict, **_: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    # For those who read the lines as they come.
+    first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
+    return orjson.dumps({**first, **event}, default=lambda value: type(value).__qualname__).decode()

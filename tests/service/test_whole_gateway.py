@@ -58,7 +58,7 @@ def run():
 
 async def _until_metrics_have(http, sample):
     async with httpx.AsyncClient() as client, asyncio.timeout(10):
-        while sample not in (await client.get(f"http://{http}/metrics")).text.splitlines():
+        while sample not in (await client.get(f"http://{http}/metrics")).text.splitlines():  # noqa: ASYNC110  seen from outside
             await asyncio.sleep(0.02)
 
 
