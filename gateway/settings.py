@@ -42,7 +42,7 @@ class ServerSettings(_Table):
     max_inflight: int = Field(default=256, ge=1, le=100_000)
     # Seconds for a caller to send the body of a call.
     body_timeout_s: float = Field(default=20.0, gt=0, le=600)
-    # Seconds, on SIGTERM, between NOT_SERVING and closing, and then for calls to end.
+    # Seconds, on SIGTERM, between NOT_SERVING and closing; and for calls to end, that wait included.
     drain_wait_s: float = Field(default=1.0, ge=0, le=60)
     grace_s: float = Field(default=30.0, ge=0, le=3600)
     # Seconds between two looks at each model's readiness.
