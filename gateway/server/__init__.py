@@ -1,1 +1,1 @@
-"""."""
+"""The gateway's gRPC face and its HTTP port."""
