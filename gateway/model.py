@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.domain import Answer, Prompt, Quote, ServiceTier
+from gateway.domain import Answer, Prompt, Quote, Reasoning, ServiceTier
 from gateway.errors import DeadlineTooShort, GatewayError, UnsupportedByModel
 from gateway.profiles import Sampling, text_tokens
 from gateway.tasks import Wording
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.backends import Backend
-    from gateway.domain import Ask, Clock, Completion, ImagePlan, SentImage
+    from gateway.domain import Ask, Clock, Completion, ImagePlan, Options, SentImage
     from gateway.imaging import Preparer
     from gateway.pricing import Price
     from gateway.profiles import Profile
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 _SHORTEST_S = 0.02
 # Between the medians that Roboflow's comparison gives for Gemma 4 26B A4B (214) and GPT-5.5 (138).
 _TYPICAL_OUTPUT = 176
+# English prose in UTF-8, for either tokenizer.
+_BYTES_PER_TOKEN = 4
+# Tokens left for thoughts where the caller sets no bound: an answer cut off after long thinking is paid for nothing.
+_THOUGHT_ROOM = {Reasoning.NONE: 0, Reasoning.LOW: 2_048, Reasoning.MEDIUM: 8_192, Reasoning.HIGH: 24_576}
+_MOST_OUTPUT = 32_768
 _NO_SAMPLING = Sampling()
 
 
@@ -90,9 +95,10 @@ class ProfiledModel:
         wording = self._wording(ask, plans[0])
         text = wording.system + wording.user + (orjson.dumps(wording.schema).decode() if wording.schema else "")
         reads = Usage(input_text=text_tokens(text), input_image=sum(plan.token_count for plan in plans))
-        longest = ask.options.max_output_tokens or wording.max_output_tokens
+        longest = _most_output(ask.options, wording)
         tier = ask.options.service_tier
-        typical = self._price.cost(reads + Usage(output=min(longest, _TYPICAL_OUTPUT)), tier)
+        prose = replace(reads, input_text=-(-reads.input_text // _BYTES_PER_TOKEN))
+        typical = self._price.cost(prose + Usage(output=min(longest, _TYPICAL_OUTPUT)), tier)
         # A provider may serve, and bill, the standard tier in place of a cheaper one.
         worst = max(self._price.cost(reads + Usage(output=longest), each) for each in (tier, ServiceTier.STANDARD))
         return Quote(reads.input_image, reads.input_total, typical, worst)
@@ -144,7 +150,7 @@ class ProfiledModel:
             user=wording.user,
             schema=wording.schema if self._profile.structured_output else None,
             schema_name=ask.query.rpc.lower(),
-            max_output_tokens=options.max_output_tokens or wording.max_output_tokens,
+            max_output_tokens=_most_output(options, wording),
             reasoning=options.reasoning,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -163,3 +169,9 @@ class ProfiledModel:
             return await self._backend.complete(prompt, images, timeout_s=left)
         finally:
             ask.trace.upstream_s += self._clock() - started
+
+
+def _most_output(options: Options, wording: Wording) -> int:
+    """Gives the most tokens of answer and thoughts together: the caller's bound, else the task's and room to think."""
+    room = wording.max_output_tokens + _THOUGHT_ROOM[options.reasoning]
+    return options.max_output_tokens or min(room, _MOST_OUTPUT)

@@ -206,7 +206,7 @@ class TextLine(_message.Message):
     """Model's confidence. Range [0, 1]. Unset when the model gives none."""
     @_builtins.property
     def polygon(self) -> _geometry_pb2.Polygon:
-        """Outline of the line."""
+        """Outline of the line. Unset when the model gave none that can be used."""
 
     def __init__(
         self,
@@ -468,7 +468,9 @@ class VQARequest(_message.Message):
 
     @_builtins.property
     def answer_schema(self) -> _struct_pb2.Struct:
-        """JSON Schema (an object) that `structured_answer` must satisfy. At most 16 KiB as JSON. Unset: plain text."""
+        """JSON Schema (draft 2020-12) that `structured_answer` must satisfy. Its root is of type object; `$ref` is local and
+        not circular. At most 16 KiB as JSON. Unset: plain text.
+        """
 
     def __init__(
         self,
