@@ -47,5 +47,5 @@ def main() -> None:
         app()
     except serving.CannotStart as exc:
         for line in exc.lines:
-            errors.print(line, style="red", markup=False, highlight=False)
+            errors.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
