@@ -1,0 +1,144 @@
+"""A model behind its profile, with the scripted backend behind it and a stand-in that prepares no pixels."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from gateway import profiles, tasks
+from gateway.backends import fake
+from gateway.domain import Ask, ImageDetail, Options, Reasoning, SentImage, ServiceTier, SourceImage
+from gateway.errors import DeadlineTooShort, UnsupportedByModel, UnusableAnswer
+from gateway.model import ProfiledModel
+from gateway.pricing import listed
+from gateway.tasks.caption import CaptionQuery
+from gateway.tasks.detect import DetectQuery
+
+PHOTOGRAPH = SourceImage(b"bytes", "image/jpeg", 640, 427)
+CAPTION = CaptionQuery(detail="normal", language="")
+DETECT = DetectQuery(labels=("cat",), prompt="", max_detections=100)
+NOW = 1000.0
+
+
+class NothingPrepared:
+    """Stands in for the preparer: passes every image through."""
+
+    async def prepare(self, source, plan, *, media_types, timeout_s):
+        return SentImage(source.data, source.media_type, plan)
+
+
+@pytest.fixture
+async def model():
+    opened = []
+
+    async def make(family, **script):
+        context = fake.connect(fake.Options(**script))
+        backend = await context.__aenter__()
+        opened.append(context)
+        made = ProfiledModel(
+            name="m",
+            kind="fake",
+            backend=backend,
+            profile=profiles.load(family),
+            price=listed("gpt-5.5", "openai"),
+            tasks=tasks.load(),
+            preparer=NothingPrepared(),
+            clock=lambda: NOW,
+        )
+        return SimpleNamespace(answer=made.answer, quote=made.quote, calls=backend.calls)
+
+    yield make
+    for context in opened:
+        await context.__aexit__(None, None, None)
+
+
+def ask(query=CAPTION, *, images=1, seconds=10.0, **options):
+    return Ask(query, (PHOTOGRAPH,) * images, Options(**options), NOW + seconds, "id")
+
+
+async def test_an_answer_names_the_model_and_the_version_of_its_words(model):
+    answer = await (await model("gemma4", answer="A cat.")).answer(ask())
+
+    assert (answer.response.text, answer.model, answer.backend) == ("A cat.", "m", "fake")
+    assert answer.prompt_version == "gemma4/1/caption/1"
+
+
+async def test_the_embedded_family_gets_the_query_itself(model):
+    asked = await model("embedded", answers={"Detect": '{"detections": []}'})
+
+    await asked.answer(ask(DETECT))
+
+    assert json.loads(asked.calls[-1].prompt.user) == {
+        "rpc": "Detect",
+        "labels": ["cat"],
+        "prompt": "",
+        "max_detections": 100,
+    }
+
+
+async def test_an_answer_that_cannot_be_used_was_billed_all_the_same(model):
+    asked = await model("gpt55", answer="I see no such thing.", output_tokens=7)
+
+    with pytest.raises(UnusableAnswer) as caught:
+        await asked.answer(ask(DETECT))
+
+    assert (caught.value.usage.output, caught.value.usage.input_image) == (7, 336)
+
+
+async def test_more_images_than_the_family_takes_are_refused_before_anything_is_asked(model):
+    asked = await model("embedded")
+
+    with pytest.raises(UnsupportedByModel, match=r"at most 1 image\(s\); 2 were sent"):
+        await asked.answer(ask(images=2))
+
+    assert not asked.calls
+
+
+async def test_with_no_time_left_nothing_is_asked(model):
+    asked = await model("gemma4")
+
+    with pytest.raises(DeadlineTooShort):
+        await asked.answer(ask(seconds=0.01))
+
+    assert not asked.calls
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 256),
+        ({"max_output_tokens": 40}, 40),
+        ({"reasoning": Reasoning.LOW}, 256 + 2048),
+        ({"reasoning": Reasoning.HIGH, "max_output_tokens": 40}, 40),
+    ],
+)
+async def test_thoughts_get_room_unless_the_caller_bounds_them(model, options, expected):
+    asked = await model("gemma4")
+
+    await asked.answer(ask(**options))
+
+    assert asked.calls[-1].prompt.max_output_tokens == expected
+
+
+@pytest.mark.parametrize(("family", "temperature", "top_k"), [("gemma4", 0.3, None), ("gpt55", None, None)])
+async def test_a_temperature_reaches_only_a_family_that_takes_one(model, family, temperature, top_k):
+    asked = await model(family, answers={"Detect": '{"detections": []}'})
+
+    await asked.answer(ask(DETECT, temperature=0.3))
+
+    prompt = asked.calls[-1].prompt
+    assert (prompt.temperature, prompt.top_k) == (temperature, top_k)
+
+
+@pytest.mark.parametrize(("detail", "image_tokens"), [(None, 128), (ImageDetail.MEDIUM, 262), (ImageDetail.MAX, 1082)])
+async def test_a_quote_counts_image_tokens_by_the_family_s_own_rule(model, detail, image_tokens):
+    assert (await model("gemma4")).quote(ask(image_detail=detail)).image_tokens == image_tokens
+
+
+async def test_a_quote_bounds_the_bill_of_the_whole_output_at_the_dearer_tier(model):
+    asked = (await model("gpt55")).quote(ask(service_tier=ServiceTier.FLEX, max_output_tokens=100))
+
+    assert asked.max_cost == asked.input_tokens * 5000 + 100 * 30_000
+    assert 0 < asked.expected_cost < asked.max_cost
