@@ -6,23 +6,36 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError as UnreadableSource,
+    TomlConfigSettingsSource,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic_core import ErrorDetails
 
 
 class SettingsError(ValueError):
     """The settings cannot be used; *problems* has one line for each wrong value."""
 
-    def __init__(self, problems: list[str]) -> None:
-        """*problems* are lines such as `models.gemma.price.input: not a number`."""
+    def __init__(self, problems: list[str], sound_models: Mapping[str, ModelSettings] | None = None) -> None:
+        """*problems* are lines such as `models.gemma.price.input: not a number`.
+
+        *sound_models* are those that nothing is wrong with so far; their backends may know better.
+        """
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.sound_models = dict(sound_models or {})
 
 
 class _Table(BaseModel):
@@ -117,14 +130,16 @@ class Settings(BaseSettings):
     def _routes_name_models(self) -> Settings:
         if not self.models:
             raise ValueError("no model is configured; add a table such as [models.gemma-4-26b-a4b]")
-        for route, order in self.routes.items():
-            if not order:
-                raise ValueError(f"routes.{route} names no model")
-            for name in order:
-                if name not in self.models:
-                    raise ValueError(
-                        f"routes.{route} names {name!r}, which is not among the models: {', '.join(self.models)}"
-                    )
+        known = ", ".join(self.models)
+        problems = [f"routes.{route} names no model" for route, order in self.routes.items() if not order]
+        problems += (
+            f"routes.{route} names {name!r}, which is not among the models: {known}"
+            for route, order in self.routes.items()
+            for name in order
+            if name not in self.models
+        )
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @classmethod
@@ -150,9 +165,16 @@ def load(path: Path | None = None, **given: Any) -> Settings:
 
     Raises `SettingsError` with every problem at once.
     """
+    tables: dict[str, Any] = {}
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=path)
+
+        @model_validator(mode="before")
+        @classmethod
+        def _keep(cls, merged: dict[str, Any]) -> dict[str, Any]:
+            tables.update(merged)
+            return merged
 
     if path is not None and not path.is_file():
         raise SettingsError([f"there is no settings file {path}"])
@@ -160,8 +182,20 @@ def load(path: Path | None = None, **given: Any) -> Settings:
         return FromFile(**given)
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError([f"{path} is not TOML: {exc}"]) from None
+    except UnreadableSource as exc:
+        raise SettingsError([str(exc)]) from None
     except ValidationError as exc:
-        raise SettingsError([_problem(error) for error in exc.errors(include_input=False, include_url=False)]) from None
+        errors = exc.errors(include_input=False, include_url=False)
+        problems = [line for error in errors for line in _problem(error).splitlines()]
+        raise SettingsError(problems, _sound(tables.get("models"))) from None
+
+
+def _sound(models: object) -> dict[str, ModelSettings]:
+    found = {}
+    for name, table in models.items() if isinstance(models, dict) else ():
+        with suppress(ValidationError):
+            found[name] = ModelSettings.model_validate(table)
+    return found
 
 
 def _problem(error: ErrorDetails) -> str:

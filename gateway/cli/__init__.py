@@ -1,8 +1,4 @@
-"""The command line: starts the gateway, and calls one that runs.
-
-Exit codes: 0 when all went well, 1 when a call failed or something cannot be started (one line on standard error says
-why), 2 when the command itself is wrong.
-"""
+"""The command line: starts the gateway, and calls one that runs."""
 
 from __future__ import annotations
 
@@ -12,17 +8,19 @@ from typing import Annotated
 import typer
 
 import gateway
-from gateway.cli import calling, serving
-from gateway.cli.output import errors
+from gateway.cli import calling, listing, output, process, serving
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="One gRPC service that turns an image into a typed answer.",
+    epilog="Exit codes: 0 when all went well; 1 when a call failed or something cannot be started, and standard error "
+    "says why; 2 when the command itself is wrong.",
 )
 serving.register(app)
 calling.register(app)
+listing.register(app)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so
@@ -45,7 +43,6 @@ def main() -> None:
     """Runs the command line; what an operator or a caller can mend ends in one line, not in a trace."""
     try:
         app()
-    except serving.CannotStart as exc:
-        for line in exc.lines:
-            errors.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    except process.CannotStart as exc:
+        output.complain(*exc.lines)
         sys.exit(1)

@@ -7,11 +7,9 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
-from urllib.error import URLError
-from urllib.request import urlopen
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -19,8 +17,10 @@ from gateway.cli import output
 
 _Image: TypeAlias = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG, WebP or GIF.")]
 _Draw: TypeAlias = Annotated[
-    Path | None, typer.Option("--draw", help="Writes the picture here (PNG) with what was found drawn on it.")
+    Path | None,
+    typer.Option(dir_okay=False, help="Writes the picture here (PNG) with what was found drawn on it."),
 ]
+_every = partial(typer.Option, rich_help_panel="Options of every call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +36,39 @@ class _Call:
 def _common(  # noqa: PLR0913  one parameter for each option that every call has
     *,
     address: Annotated[
-        str, typer.Option(envvar="VISION_GATEWAY_ADDRESS", help="HOST:PORT of the gateway.")
+        str, _every(envvar="VISION_GATEWAY_ADDRESS", help="HOST:PORT of the gateway, or several IP:PORT and commas.")
     ] = "127.0.0.1:50051",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Prints the whole answer as proto JSON, and no more.")
-    ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds the call may take.")] = 60.0,
-    model: Annotated[str | None, typer.Option(help="Asks this model.")] = None,
-    route: Annotated[str | None, typer.Option(help="Follows this route.")] = None,
-    priority: Annotated[str | None, typer.Option(help="quality, balanced or cost.")] = None,
-    max_cost_usd: Annotated[float | None, typer.Option(help="Most the call may cost, in dollars.")] = None,
-    image_detail: Annotated[str | None, typer.Option(help="low, medium, high or max.")] = None,
-    reasoning: Annotated[str | None, typer.Option(help="none, low, medium or high.")] = None,
-    max_output_tokens: Annotated[int | None, typer.Option(help="Most tokens of answer and reasoning.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Sampling temperature, 0 to 2.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Sampling seed.")] = None,
-    allow_fallback: Annotated[bool | None, typer.Option(help="Lets another model answer, or not.")] = None,
-    local_only: Annotated[bool, typer.Option(help="Keeps the image away from third parties.")] = False,
-    service_tier: Annotated[str | None, typer.Option(help="standard, flex or priority.")] = None,
-    request_id: Annotated[str | None, typer.Option(help="Identifier for logs.")] = None,
+    as_json: Annotated[bool, _every("--json", help="Prints the whole answer as proto JSON, and no more.")] = False,
+    timeout: Annotated[float, _every(min=0, help="Seconds the call may take, tries included.")] = 60.0,
+    model: Annotated[str | None, _every(help="Asks this model.")] = None,
+    route: Annotated[str | None, _every(help="Follows this route.")] = None,
+    priority: Annotated[Literal["quality", "balanced", "cost"] | None, _every(help="What to prefer.")] = None,
+    max_cost_usd: Annotated[float | None, _every(help="Most the call may cost, in dollars.")] = None,
+    image_detail: Annotated[
+        Literal["low", "medium", "high", "max"] | None, _every(help="How much of the image the model gets to see.")
+    ] = None,
+    reasoning: Annotated[
+        Literal["none", "low", "medium", "high"] | None, _every(help="How long the model may think.")
+    ] = None,
+    max_output_tokens: Annotated[int | None, _every(help="Most tokens of answer and reasoning, 16 to 32768.")] = None,
+    temperature: Annotated[float | None, _every(help="Sampling temperature, 0 to 2.")] = None,
+    seed: Annotated[int | None, _every(help="Sampling seed.")] = None,
+    allow_fallback: Annotated[bool | None, _every(help="Whether another model may answer.")] = None,
+    cache: Annotated[Literal["default", "bypass", "refresh"] | None, _every(help="Use of cached answers.")] = None,
+    local_only: Annotated[bool, _every("--local-only", help="Keeps the image away from third parties.")] = False,
+    service_tier: Annotated[
+        Literal["standard", "flex", "priority"] | None, _every(help="Service tier asked of the provider.")
+    ] = None,
+    request_id: Annotated[str | None, _every(help="Identifier for logs.")] = None,
 ) -> None:
     """Declares the options that every call has; never called."""
 
 
 def caption(
     image: _Image,
-    detail: Annotated[str | None, typer.Option(help="short, normal or long.")] = None,
-    language: Annotated[str, typer.Option(help="BCP 47 tag, such as de.")] = "",
+    *,
+    detail: Annotated[Literal["short", "normal", "long"], typer.Option(help="How much to say.")] = "normal",
+    language: Annotated[str, typer.Option(help="BCP 47 tag, such as de; English by default.")] = "",
 ) -> _Call:
     """Describes an image."""
     return _Call("Caption", image, {"detail": detail, "language": language})
@@ -70,17 +76,23 @@ def caption(
 
 def ocr(
     image: _Image,
+    *,
     language: Annotated[list[str] | None, typer.Option(help="BCP 47 tag to expect; may be repeated.")] = None,
-    regions: Annotated[bool, typer.Option("--regions", help="Tells where each line is.")] = False,  # noqa: FBT002
+    with_regions: Annotated[
+        bool, typer.Option("--with-regions", help="Tells how sure each line is, and in JSON where.")
+    ] = False,
     draw: _Draw = None,
 ) -> _Call:
     """Reads the text in an image."""
-    return _Call("OCR", image, {"languages": language or (), "with_regions": regions or draw is not None}, draw)
+    return _Call("OCR", image, {"languages": language or (), "with_regions": with_regions or draw is not None}, draw)
 
 
 def detect(
     image: _Image,
-    label: Annotated[list[str] | None, typer.Option(help="Label to find; may be repeated. Default: any.")] = None,
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Label to find; may be repeated. Every object by default.")
+    ] = None,
     prompt: Annotated[str, typer.Option(help="What else to mind, in words.")] = "",
     max_detections: Annotated[int | None, typer.Option(help="Most objects, 1 to 1000.")] = None,
     draw: _Draw = None,
@@ -91,8 +103,11 @@ def detect(
 
 def classify(
     image: _Image,
-    label: Annotated[list[str] | None, typer.Option(help="Label to choose from; may be repeated.")] = None,
-    multi_label: Annotated[bool, typer.Option("--multi-label", help="Several may hold at once.")] = False,  # noqa: FBT002
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Label to choose from; may be repeated. Any by default.")
+    ] = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="Several may hold at once.")] = False,
     max_labels: Annotated[int | None, typer.Option(help="Most labels, 1 to 100.")] = None,
 ) -> _Call:
     """Names what an image shows."""
@@ -102,39 +117,33 @@ def classify(
 def vqa(
     image: _Image,
     question: Annotated[str, typer.Argument(help="In any language.")],
-    more: Annotated[list[Path] | None, typer.Option("--image", exists=True, help="One more image.")] = None,
+    *,
+    more: Annotated[
+        list[Path] | None, typer.Option("--image", exists=True, dir_okay=False, help="One more image; may be repeated.")
+    ] = None,
     answer_schema: Annotated[
-        Path | None, typer.Option("--schema", exists=True, help="File with the JSON Schema of the answer.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the JSON Schema of the answer.")
     ] = None,
 ) -> _Call:
     """Answers a question about an image."""
-    schema = json.loads(answer_schema.read_text()) if answer_schema else None
+    schema = _json_object(answer_schema) if answer_schema else None
     return _Call("VQA", image, {"question": question, "images": more or (), "answer_schema": schema})
 
 
-def models(
-    http_address: Annotated[
-        str, typer.Option(envvar="VISION_GATEWAY_HTTP_ADDRESS", help="HOST:PORT of the gateway's HTTP port.")
-    ] = "127.0.0.1:8080",
-) -> None:
-    """Lists the models of a running gateway and whether each can be asked."""
+def _json_object(path: Path) -> dict[str, Any]:
     try:
-        with urlopen(f"http://{http_address}/readyz", timeout=5) as response:
-            state = json.load(response)
-    except URLError as exc:
-        if not hasattr(exc, "read"):
-            output.errors.print(f"no gateway answers at http://{http_address}", style="red", highlight=False)
-            raise typer.Exit(1) from None
-        state = json.loads(exc.read())  # Not ready is told with 503, and in the same words.
-    for name, ready in state["models"].items():
-        output.console.print(f"{name}  {ready}", highlight=False)
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{path} holds no JSON object", param_hint="--answer-schema")
+    return found
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to *app*."""
     for command in (caption, ocr, detect, classify, vqa):
         app.command()(_with_common_options(command))
-    app.command()(models)
 
 
 def _with_common_options(command: Callable[..., _Call]) -> Callable[..., None]:
@@ -157,27 +166,37 @@ def _ask(call: _Call, *, address: str, as_json: bool, **options: Any) -> None:
     # Imported here: `--help` should not wait for gRPC.
     from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
 
-    from visiongateway import VisionClient, VisionError  # noqa: PLC0415
+    from visiongateway import Unavailable, VisionClient, VisionError  # noqa: PLC0415
 
     try:
-        with VisionClient(address) as client:
+        with VisionClient(address.split(",")) as client:
             response = getattr(client, call.rpc.lower())(call.image, **call.arguments, **options)
     except VisionError as exc:
-        output.errors.print(str(exc), style="red", markup=False, highlight=False)
-        for violation in exc.violations:
-            output.errors.print(f"  {violation.field}: {violation.description}", markup=False, highlight=False)
+        lines = output.problem(exc)
+        if isinstance(exc, Unavailable) and not exc.reason:
+            lines.insert(0, f"No gateway takes calls at {address}.")
+        output.complain(*lines)
         raise typer.Exit(1) from None
     except (ValueError, TypeError) as exc:
         raise typer.BadParameter(str(exc)) from None
-    if call.draw:
-        from gateway.cli.draw import draw  # noqa: PLC0415  Pillow is needed for this alone
-
-        draw(call.image, response, call.draw)
+    except OSError as exc:
+        output.complain(f"An image cannot be read: {exc.filename}: {exc.strerror}")
+        raise typer.Exit(1) from None
     if as_json:
         sys.stdout.write(MessageToJson(response) + "\n")
-        return
-    info = response.info
-    output.console.print(output.answer(call.rpc, response), markup=False, highlight=False)
-    output.console.print(
-        f"{output.model(info)} · {output.latency(info)} · {output.cost(info)}", style="dim", highlight=False
-    )
+    else:
+        info = response.info
+        output.say(output.answer(call.rpc, response))
+        output.say(f"{output.model(info)} · {output.latency(info)} · {output.cost(info)}", style="dim")
+    if call.draw:
+        _draw(call.image, response, call.draw)
+
+
+def _draw(picture: Path, response: Any, out: Path) -> None:
+    from gateway.cli.draw import draw  # noqa: PLC0415  Pillow is needed for this alone
+
+    try:
+        draw(picture, response, out)
+    except OSError as exc:
+        output.complain(f"Nothing could be drawn: {exc}")
+        raise typer.Exit(1) from None

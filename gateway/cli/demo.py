@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -12,8 +12,6 @@ from visiongateway import AsyncVisionClient, VisionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-
-    from google.protobuf.message import Message
 
 PHOTOGRAPH = "chelsea.png"
 QUESTION = "How many cats are there?"
@@ -24,29 +22,18 @@ async def show(address: str) -> None:
     photograph = files("gateway").joinpath("demo", PHOTOGRAPH).read_bytes()
     table = Table("RPC", "answer", "model", "latency", "cost", title=f"{PHOTOGRAPH}, a photograph, over gRPC")
     async with AsyncVisionClient(address) as client:
-        calls: dict[str, Awaitable[Message]] = {
-            "Caption": client.caption(photograph),
-            "OCR": client.ocr(photograph, with_regions=True),
-            "Detect": client.detect(photograph),
-            "Classify": client.classify(photograph),
-            "VQA": client.vqa(photograph, QUESTION),
-        }
-        for rpc, call in calls.items():
-            _add(table, rpc, await _answer(call))
+        table.add_row("Caption", *await _row("Caption", client.caption(photograph)))
+        table.add_row("OCR", *await _row("OCR", client.ocr(photograph, with_regions=True)))
+        table.add_row("Detect", *await _row("Detect", client.detect(photograph)))
+        table.add_row("Classify", *await _row("Classify", client.classify(photograph)))
+        table.add_row(f"VQA\n{QUESTION}", *await _row("VQA", client.vqa(photograph, QUESTION)))
     output.console.print(table)
 
 
-async def _answer(call: Awaitable[Message]) -> Message | VisionError:
+async def _row(rpc: str, call: Awaitable[Any]) -> tuple[str, ...]:
     try:
-        return await call
+        response = await call
     except VisionError as exc:
-        return exc
-
-
-def _add(table: Table, rpc: str, response: Message | VisionError) -> None:
-    name = f"{rpc}\n{QUESTION}" if rpc == "VQA" else rpc
-    if isinstance(response, VisionError):
-        table.add_row(name, str(response), "", "", "")
-        return
-    info = response.info  # type: ignore[attr-defined]  # Every response has one.
-    table.add_row(name, output.answer(rpc, response), output.model(info), output.latency(info), output.cost(info))
+        return ("\n".join(output.problem(exc)),)
+    info = response.info
+    return output.answer(rpc, response), output.model(info), output.latency(info), output.cost(info)

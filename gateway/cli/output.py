@@ -1,4 +1,4 @@
-"""Writes answers for people: one table row or a few lines, with who answered, how long it took and what it cost."""
+"""Writes for people: answers, who gave them, how long they took and what they cost, and what went wrong."""
 
 from __future__ import annotations
 
@@ -8,41 +8,66 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from visiongateway import VisionError
     from visiongateway.v1.call_pb2 import CallInfo
 
 # A log has no width; tables in it should not be squeezed into 80 columns.
 _LOG_WIDTH = 140
+# A picture may make a model write what a terminal obeys.
+_CONTROLS = {
+    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+}
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=_LOG_WIDTH)
+    # What models write is not markup.
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    return console
 
 
 console = _console(stderr=False)
-errors = _console(stderr=True)
+_errors = _console(stderr=True)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Prints *text* as it is, without breaking its lines."""
+    console.print(text, style=style, soft_wrap=True)
+
+
+def complain(*lines: str) -> None:
+    """Prints *lines* on standard error."""
+    for line in lines:
+        _errors.print(line, style="red", soft_wrap=True)
+
+
+def log(line: str) -> None:
+    """Prints a line of another program's log on standard error."""
+    _errors.print(_plain(line), soft_wrap=True)
 
 
 def answer(rpc: str, response: Any) -> str:
     """Says in a few lines what *response* of *rpc* answers."""
     match rpc:
         case "Detect":
-            return "\n".join(map(_detection, response.detections)) or "(no object found)"
+            text = "\n".join(map(_detection, response.detections)) or "(no object found)"
         case "Classify":
-            return "\n".join(f"{each.label}{_score(each)}" for each in response.labels) or "(no label)"
+            text = "\n".join(f"{each.label}{_score(each)}" for each in response.labels) or "(no label)"
         case "OCR":
             lines = "\n".join(f"{each.text}{_score(each)}" for each in response.lines)
-            return lines or response.text or "(no text found)"
+            text = lines or response.text or "(no text found)"
         case "VQA":
-            return str(response.answer)
+            text = response.answer
         case _:
-            return str(response.text)
+            text = response.text
+    return _plain(text)
 
 
 def model(info: CallInfo) -> str:
     """Names who answered, and who was asked before."""
     earlier = [f"{attempt.model}: {attempt.reason}" for attempt in info.attempts[:-1]]
-    return f"{info.model} (after {', '.join(earlier)})" if earlier else info.model
+    return _plain(f"{info.model} (after {', '.join(earlier)})" if earlier else info.model)
 
 
 def latency(info: CallInfo) -> str:
@@ -52,7 +77,35 @@ def latency(info: CallInfo) -> str:
 
 def cost(info: CallInfo) -> str:
     """Says what the call cost, to the last nano-dollar."""
-    return f"${Decimal(info.cost_nano_usd).scaleb(-9).normalize():f}"
+    from visiongateway.v1.call_pb2 import COST_BASIS_ESTIMATED  # noqa: PLC0415  `--help` should not wait
+
+    about = "about " if info.cost_basis == COST_BASIS_ESTIMATED else ""
+    return about + _dollars(info.cost_nano_usd)
+
+
+def problem(error: VisionError) -> list[str]:
+    """Says in one line why a call failed, in one more each what is wrong with each of several fields."""
+    name = error.reason or error.code.name
+    listed = [f"{each.field}: {each.description}" for each in error.violations]
+    message: str | None = error.message
+    if listed and (message == error.violations[0].description or error.message.startswith(listed[0][:40])):
+        message = None  # It says the same as the list.
+    match listed, message:
+        case [only], None:
+            lines = [f"{name}: {only}"]
+        case _, None:
+            lines = [f"{name}: {len(listed)} fields are wrong", *(f"  {each}" for each in listed)]
+        case _:
+            lines = [f"{name}: {message}", *(f"  {each}" for each in listed)]
+    if error.retry_after is not None:
+        lines.append(f"  Try again in {error.retry_after:g} s.")
+    if error.cost_nano_usd:
+        lines.append(f"  It cost {_dollars(error.cost_nano_usd)} all the same.")
+    return [_plain(line) for line in lines]
+
+
+def _dollars(nano_usd: int) -> str:
+    return f"${Decimal(nano_usd).scaleb(-9).normalize():f}"
 
 
 def _detection(each: Any) -> str:
@@ -62,3 +115,7 @@ def _detection(each: Any) -> str:
 
 def _score(each: Any) -> str:
     return f" {each.score:.2f}" if each.HasField("score") else ""
+
+
+def _plain(text: str) -> str:
+    return text.translate(_CONTROLS)

@@ -1,0 +1,55 @@
+"""Asks a running gateway which models it has."""
+
+from __future__ import annotations
+
+import json
+import sys
+from http.client import HTTPException
+from typing import Annotated, Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
+
+import typer
+
+from gateway.cli import output
+
+_TIMEOUT_S = 10
+
+
+def models(
+    http_address: Annotated[
+        str, typer.Option(envvar="VISION_GATEWAY_HTTP_ADDRESS", help="HOST:PORT of the gateway's HTTP port.")
+    ] = "127.0.0.1:8080",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Prints JSON, and no more.")] = False,
+) -> None:
+    """Lists the models of a running gateway and whether each can be asked."""
+    url = f"http://{http_address}/readyz"
+    try:
+        state = _read(url)
+        lines = [f"{name}  {'ready' if state['models'][name] == 'ready' else 'not ready'}" for name in state["models"]]
+    except (OSError, HTTPException):
+        output.complain(f"No gateway answers at {url}.")
+        raise typer.Exit(1) from None
+    except (ValueError, LookupError, TypeError):
+        output.complain(f"What answers at {url} is no gateway.")
+        raise typer.Exit(1) from None
+    if as_json:
+        sys.stdout.write(json.dumps(state) + "\n")
+    else:
+        output.say("\n".join(lines))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to *app*."""
+    app.command()(models)
+
+
+def _read(url: str) -> Any:
+    # A proxy for the web is none for a service of ours.
+    opener = build_opener(ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_TIMEOUT_S) as response:
+            return json.load(response)
+    except HTTPError as exc:
+        return json.loads(exc.read())  # That no model is ready is told with 503, and in the same words.
