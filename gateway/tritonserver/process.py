@@ -132,10 +132,10 @@ class Process:
                 self._process.terminate()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), _EXIT_TIMEOUT_S + 2)
-        if self._process.returncode is None:
-            # The processes of its models are in its group.
+        # The processes of its models are in its group; after a sudden death they hold on for a minute and more.
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-            await self._process.wait()
+        await self._process.wait()
         # Unlike `await`, this leaves the reading alone when the stop itself is cancelled.
         await asyncio.wait([self._reading])
         _remove_shared_memory(self._region)

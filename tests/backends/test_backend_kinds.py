@@ -23,7 +23,7 @@ def test_only_kinds_can_be_named(kind):
 
 def test_every_wrong_option_is_told_at_once():
     with pytest.raises(ValidationError) as caught:
-        parse_options("triton", {"modell": "gemma4", "keepalive_s": "soon"})
+        parse_options("triton", {"model": "", "modell": "gemma4", "keepalive_s": "soon"})
 
     assert sorted(error["loc"] for error in caught.value.errors()) == [("keepalive_s",), ("model",), ("modell",)]
 

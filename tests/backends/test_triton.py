@@ -386,7 +386,6 @@ async def test_a_server_that_accepts_but_never_answers_is_not_ready_and_not_the_
         {"model": "m", "adress": "typo"},
         {"model": "m", "tls": {"certificate": "typo"}},
         {"model": "m", "tls": {"cert": "cert.pem"}},
-        {},
     ],
 )
 def test_wrong_options_are_refused(raw):

@@ -109,7 +109,7 @@ def test_a_librarys_exception_is_logged_without_its_text():
         try:
             int(CANARY)
         except ValueError:
-            logging.getLogger("uvicorn.error").exception("it broke")
+            logging.getLogger("openai").exception("it broke")
 
     text = _lines("json", act)
     assert '"type":"builtins.ValueError"' in text
