@@ -166,16 +166,18 @@ def _ask(call: _Call, *, address: str, as_json: bool, **options: Any) -> None:
     # Imported here: `--help` should not wait for gRPC.
     from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
 
-    from visiongateway import Unavailable, VisionClient, VisionError  # noqa: PLC0415
+    from visiongateway import DeadlineExceeded, Unavailable, VisionClient, VisionError  # noqa: PLC0415
 
     try:
         with VisionClient(address.split(",")) as client:
             response = getattr(client, call.rpc.lower())(call.image, **call.arguments, **options)
     except VisionError as exc:
-        lines = output.problem(exc)
+        # What gRPC itself says of these is for programmers.
         if isinstance(exc, Unavailable) and not exc.reason:
-            lines.insert(0, f"No gateway takes calls at {address}.")
-        output.complain(*lines)
+            exc.message = f"no gateway takes calls at {address}: {exc.message}"
+        if isinstance(exc, DeadlineExceeded) and not exc.reason:
+            exc.message = f"no answer within {options['timeout']:g} s"
+        output.complain(*output.problem(exc))
         raise typer.Exit(1) from None
     except (ValueError, TypeError) as exc:
         raise typer.BadParameter(str(exc)) from None
@@ -198,5 +200,5 @@ def _draw(picture: Path, response: Any, out: Path) -> None:
     try:
         draw(picture, response, out)
     except OSError as exc:
-        output.complain(f"Nothing could be drawn: {exc}")
+        output.complain(f"Nothing could be drawn: {out}: {exc.strerror or exc}")
         raise typer.Exit(1) from None

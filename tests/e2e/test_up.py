@@ -72,6 +72,17 @@ def test_five_answers_then_it_serves_then_it_ends_clean(up):
     assert [pid for pid in tree if alive(pid)] == []
 
 
+def test_it_ends_clean_also_while_triton_loads(up):
+    read_until(up, "Triton is loading")
+    tree = children(up.pid)
+    assert tree
+
+    up.send_signal(signal.SIGTERM)
+
+    assert up.wait(30) == 0
+    assert [pid for pid in tree if alive(pid)] == []
+
+
 def test_a_killed_gateway_leaves_no_triton_behind(up):
     read_until(up, r"stop +Ctrl-C")
     tree = children(up.pid)
