@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway import errors
+from gateway import app, errors
 from gateway.metrics import Metrics
-from gateway.settings import ImageSettings, ModelSettings, ServerSettings
+from gateway.settings import ImageSettings, ModelSettings, ServerSettings, load
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -76,3 +76,7 @@ def test_every_metric_is_documented_with_its_labels_and_no_other():
         documented[name] = words | (four if "the same four" in labels else set())
 
     assert documented == present
+
+
+def test_the_example_settings_are_fine():
+    assert app.check(load(DOCS.parent / "deploy" / "gateway.toml")) == []
