@@ -203,7 +203,7 @@ def _plans(settings: Settings, problems: list[str]) -> list[_Plan]:
     for name, model in settings.models.items():
         try:
             options = parse_options(model.kind, model.options)
-            profile = profiles.load(model.profile or _FAMILIES.get(model.kind, ""))
+            profile = profiles.load(_family(model))
             price = _price(model, profile, str(getattr(options, "model", name)))
         except ValidationError as exc:
             errors = exc.errors(include_input=False, include_url=False)
@@ -213,6 +213,13 @@ def _plans(settings: Settings, problems: list[str]) -> list[_Plan]:
         else:
             plans.append(_Plan(name, model, options, profile, price))
     return plans
+
+
+def _family(model: ModelSettings) -> str:
+    family = model.profile or _FAMILIES.get(model.kind)
+    if family is None:
+        raise LookupError(f"kind {model.kind!r} serves any family: name one with profile")
+    return family
 
 
 def _price(model: ModelSettings, profile: Profile, provider_model: str) -> Price:
