@@ -50,7 +50,8 @@ def walk(data: bytes, limits: Limits) -> Structure:
         if kind == _TRAILER:
             break
         if kind == _EXTENSION and data[start + 1] == _GRAPHIC_CONTROL:
-            plain = plain and not (frames == 0 and data[start + 3] & 1)
+            size, flags = data[start + 2 : start + 4]
+            plain = plain and not (frames == 0 and size > 0 and flags & 1)
         elif kind != _SEPARATOR:
             edits.append((start, at, b""))
     if frames == 0:

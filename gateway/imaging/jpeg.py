@@ -61,7 +61,7 @@ def walk(data: bytes, limits: Limits) -> Structure:
         if marker in _FRAMES:
             if size is not None:
                 raise _damaged("it has two frames")
-            depth, height, width, channels = struct.unpack_from(">BHHB", data, body)
+            depth, height, width, channels = struct.unpack_from(">BHHB", data[body:end])
             limits.check_size("JPEG", width, height)
             size = width, height
             plain = marker in _COMMON_FRAMES and depth == 8 and channels in _GREY_OR_COLOUR  # noqa: PLR2004  bits
@@ -71,7 +71,7 @@ def walk(data: bytes, limits: Limits) -> Structure:
             if size is None:
                 raise _damaged("a scan comes before the frame")
         elif marker in _LEFT_OUT:
-            if marker == _APP1 and upright is None and data.startswith(b"Exif\0", body):
+            if marker == _APP1 and upright is None and data.startswith(b"Exif\0", body, end):
                 upright = orientation(data, body + 6, end)
             replacement = _replacement(data, marker, body, end)
             if replacement is not None:
@@ -114,11 +114,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 def _replacement(data: bytes, marker: int, body: int, end: int) -> bytes | None:
     """Gives what takes the place of a segment in _LEFT_OUT with the body `data[body:end]`; None where it stays."""
-    if marker == _APP2 and data.startswith(b"ICC_PROFILE\0", body):
+    if marker == _APP2 and data.startswith(b"ICC_PROFILE\0", body, end):
         return None
-    if marker == _APP14 and data.startswith(b"Adobe", body):
+    if marker == _APP14 and data.startswith(b"Adobe", body, end):
         return None
-    if marker == _APP0 and data.startswith(b"JFIF\0", body) and end - body >= _JFIF_BYTES:
+    if marker == _APP0 and data.startswith(b"JFIF\0", body, end) and end - body >= _JFIF_BYTES:
         if end - body == _JFIF_BYTES:
             return None
         # The thumbnail may show what was cut off the picture.

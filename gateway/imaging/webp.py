@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _RIFF_BYTES = 12
 _CHUNK = struct.Struct("<4sI")
 _KEPT = frozenset({b"VP8X", b"ICCP", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF"})
+# Of a chunk that has a size, up to and with it.
+_SIZE_BYTES = 10
 # Flags of the VP8X chunk.
 _ICC, _ALPHA, _ANIMATION = 0x20, 0x10, 0x02
 
@@ -27,10 +29,11 @@ def walk(data: bytes, limits: Limits) -> Structure:
     what follows the picture, are left out.
     """
     # The first chunk has the size: a picture too big is told before anything else that is wrong with the file.
-    first = data[_RIFF_BYTES : _RIFF_BYTES + 4]
-    width, height, has_alpha = _size(data, first, _RIFF_BYTES + _CHUNK.size)
+    first, length = _CHUNK.unpack_from(data, _RIFF_BYTES)
+    body = _RIFF_BYTES + _CHUNK.size
+    width, height, has_alpha = _size(first, data[body : body + min(length, _SIZE_BYTES)])
     limits.check_size("WEBP", width, height)
-    animated = first == b"VP8X" and bool(data[_RIFF_BYTES + _CHUNK.size] & _ANIMATION)
+    animated = first == b"VP8X" and bool(data[body] & _ANIMATION)
     (riff_bytes,) = struct.unpack_from("<I", data, 4)
     end = 8 + riff_bytes
     if end > len(data):
@@ -43,10 +46,10 @@ def walk(data: bytes, limits: Limits) -> Structure:
         if kind not in _KEPT:
             edits.append((start, stop, b""))
             if kind == b"EXIF" and upright is None:
-                upright = orientation(data, body + 6 if data.startswith(b"Exif\0\0", body) else body, stop)
+                upright = orientation(data, body + 6 if data.startswith(b"Exif\0\0", body, stop) else body, stop)
         elif kind in {b"VP8 ", b"VP8L"}:
             has_picture = True
-            if _size(data, kind, body)[:2] != (width, height):
+            if _size(kind, data[body : min(stop, body + _SIZE_BYTES)])[:2] != (width, height):
                 raise _damaged("its picture has another size than its header")
         elif kind == b"ANMF":
             has_picture = True
@@ -70,18 +73,18 @@ def _chunks(data: bytes, end: int) -> Iterator[tuple[bytes, int, int, int]]:
         yield kind, start, body, at
 
 
-def _size(data: bytes, kind: bytes, body: int) -> tuple[int, int, bool]:
-    """Reads width, height in pixels, and whether there is transparency, from the body of a VP8X, VP8 or VP8L chunk."""
+def _size(kind: bytes, body: bytes) -> tuple[int, int, bool]:
+    """Reads width and height in pixels, and whether there is transparency, from the *body* of a chunk that has them."""
     if kind == b"VP8X":
-        flags, low, width, high, height = struct.unpack_from("<B3xHBHB", data, body)
+        flags, low, width, high, height = struct.unpack_from("<B3xHBHB", body)
         return 1 + low + (width << 16), 1 + high + (height << 16), bool(flags & _ALPHA)
     if kind == b"VP8L":
-        signature, bits = struct.unpack_from("<BI", data, body)
+        signature, bits = struct.unpack_from("<BI", body)
         if signature != 0x2F:  # noqa: PLR2004  RFC 9649 section 3.4
             raise _damaged("its picture has no header")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1)
     if kind == b"VP8 ":
-        start_code, width, height = struct.unpack_from("<3x3sHH", data, body)
+        start_code, width, height = struct.unpack_from("<3x3sHH", body)
         if start_code != b"\x9d\x01\x2a":
             raise _damaged("its picture has no header")
         return width & 0x3FFF, height & 0x3FFF, False

@@ -215,3 +215,9 @@ def test_a_jpeg_of_two_frames_is_refused():
     frame = data.index(b"\xff\xc0")
     length = 2 + struct.unpack_from(">H", data, frame + 2)[0]
     assert refusal(data[:frame] + data[frame : frame + length] * 2 + data[frame + length :])[0] == "decode"
+
+
+def test_a_frame_segment_too_short_for_a_size_takes_none_from_its_neighbour():
+    data = encode(stored(), "JPEG")
+    size = data.index(b"\xff\xc0") + 2
+    assert refusal(data[:size] + b"\x00\x02" + data[size + 2 :])[0] == "truncated"

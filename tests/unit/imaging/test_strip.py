@@ -107,3 +107,9 @@ async def test_a_cmyk_marker_of_adobe_stays_in_a_file_of_three_channels():
     adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0\x00"
     as_rgb = data[:2] + adobe + data[20:]
     assert await sent(as_rgb) is as_rgb
+
+
+async def test_a_segment_too_short_for_its_name_takes_none_from_its_neighbour():
+    data = encode(stored(), "JPEG")
+    named_by_junk = data[:2] + b"\xff\xee\x00\x02" + b"Adobe" + data[2:]
+    assert await sent(named_by_junk) == data
