@@ -39,12 +39,8 @@ async def until(holds):
             await asyncio.sleep(0.01)
 
 
-async def something_in_flight(ask):
-    return await ask.metric("vision_embedded_in_flight") > 0
-
-
-async def nothing_in_flight(ask):
-    return await ask.metric("vision_embedded_in_flight") == 0
+async def in_flight(ask, count):
+    return await ask.metric("vision_embedded_in_flight") == count
 
 
 async def sent_image(tap):
@@ -134,11 +130,11 @@ async def test_a_call_that_is_cancelled_stops_the_work_in_triton(start_gateway, 
     before = await ask.metric(**cancelled)
     request = pb.OCRRequest(image=image_pb2.Image(data=coffee))
     calls = [gateway.stub.OCR(request, timeout=60) for _ in range(4)]
-    await until(lambda: something_in_flight(ask))
+    await until(lambda: in_flight(ask, len(calls)))
 
     for call in calls:
         call.cancel()
-    await until(lambda: nothing_in_flight(ask))
+    await until(lambda: in_flight(ask, 0))
     assert await ask.metric(**cancelled) - before == len(calls)
 
 
