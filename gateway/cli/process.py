@@ -1,18 +1,12 @@
-"""Runs the program as a process should: memory settings, event loop, signals."""
+"""Runs the program as a process should: event loop and signals."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NoReturn
-
-# glibc otherwise maps and unmaps every buffer of an image above 128 KiB, which costs more than all the work on it.
-# MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ are read when a process starts: mallopt(3).
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+from typing import Any
 
 
 class CannotStart(Exception):
@@ -66,14 +60,3 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         uvloop.run(main())
     except OSError as exc:
         raise CannotStart(str(exc)) from None
-
-
-def with_malloc_settings() -> None:
-    """Starts this very command again with glibc's settings for big buffers, unless the operator has made some."""
-    if sys.platform == "linux" and not any(name in os.environ for name in _MALLOC):
-        _restart({**os.environ, **_MALLOC})
-
-
-def _restart(environment: dict[str, str]) -> NoReturn:
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606  the same command

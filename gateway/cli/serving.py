@@ -44,7 +44,6 @@ def up(
     The model is called `embedded`. `gpt-5.5` joins when OPENAI_API_KEY is set, and so do the models of --settings,
     which are asked first. Ends when it gets SIGINT (Ctrl-C) or SIGTERM, once the calls in flight are answered.
     """
-    process.with_malloc_settings()
     given = _server(grpc_address=grpc_address, http_address=http_address, log_format=log_format, log_level=log_level)
     process.run(lambda stop: _up(settings, given, stop, demo=not no_demo))
 
@@ -61,7 +60,6 @@ def serve(
 
     Ends when it gets SIGINT (Ctrl-C) or SIGTERM, once the calls in flight are answered. Logs to standard error.
     """
-    process.with_malloc_settings()
     given = _server(grpc_address=grpc_address, http_address=http_address, log_format=log_format, log_level=log_level)
     process.run(lambda stop: _serve(_load(settings, server=given), stop, _say_where))
 

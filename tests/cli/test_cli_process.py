@@ -132,30 +132,6 @@ async def test_a_timeout_of_the_work_itself_is_no_stop():
             raise TimeoutError
 
 
-SHOW_MALLOC = """
-import os, sys
-from gateway.cli import process
-process.with_malloc_settings()
-print(os.environ.get("MALLOC_MMAP_THRESHOLD_"), os.environ.get("MALLOC_TRIM_THRESHOLD_"), *sys.argv[1:])
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, "33554432 268435456 an argument\n"),
-        ({"MALLOC_MMAP_THRESHOLD_": "1000000"}, "1000000 None an argument\n"),
-        ({"MALLOC_TRIM_THRESHOLD_": "1000000"}, "None 1000000 an argument\n"),
-    ],
-)
-def test_big_buffers_are_kept_unless_the_operator_has_decided(environment, expected):
-    with start("-c", SHOW_MALLOC, "an argument", **environment) as running:
-        said, complained = running.communicate(timeout=60)
-
-    assert (running.returncode, said, complained) == (0, expected, "")
-
-
 def test_help_waits_for_nothing_heavy():
     code = (
         "import sys, gateway.cli; from typer.testing import CliRunner; "
