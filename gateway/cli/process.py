@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -42,6 +43,8 @@ async def unless(stop: asyncio.Event) -> AsyncGenerator[None]:
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Runs *work* until it is done. SIGINT and SIGTERM set the event it is given; a second SIGINT ends it at once."""
+    # We start programs and never fork to go on ourselves; gRPC would otherwise say on each start that it cannot follow.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import uvloop  # noqa: PLC0415  `--help` should not wait
 
     async def main() -> None:

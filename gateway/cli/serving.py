@@ -166,7 +166,7 @@ async def _embedded_triton(stop: asyncio.Event, log: Callable[[str], None] = _ig
             output.say(f"Triton is loading the CPU model ... {seconds:.0f} s", style="dim")
 
     def on_exit(how: str) -> None:
-        output.complain(f"{how} It is started again.")
+        output.complain(f"Triton: {how}; it is started again")
 
     async with AsyncExitStack() as stack:
         try:
