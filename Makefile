@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 # The first of these that runs and is 3.11 or newer.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python3.13; do \
   "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo "$$p" && break; done)
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-deps
+# Of all that pip says, the downloads that take a while.
+DOWNLOADS = sed -un 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/  \1 (\2)/p'
 
 .PHONY: help
 help: ## Shows this list
@@ -64,12 +66,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.embedded: requirements/embedded.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the gateway, Triton and the CPU model (about 350 MB; once)"
-	$(PIP_INSTALL) --require-hashes -r requirements/embedded.lock
-	$(PIP_INSTALL) --no-build-isolation --editable .
+	$(PIP_INSTALL) --require-hashes -r requirements/embedded.lock | $(DOWNLOADS)
+	$(PIP_INSTALL) --quiet --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.development: requirements/development.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the development environment (about 450 MB; once)"
-	$(PIP_INSTALL) --require-hashes -r requirements/development.lock
-	$(PIP_INSTALL) --no-build-isolation --editable .
+	$(PIP_INSTALL) --require-hashes -r requirements/development.lock | $(DOWNLOADS)
+	$(PIP_INSTALL) --quiet --no-build-isolation --editable .
 	touch $@ $(VENV)/.embedded
