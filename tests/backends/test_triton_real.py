@@ -34,9 +34,22 @@ READ = asks(rpc="OCR", with_regions=False, languages=[])
 def invoice():
     picture = Image.new("RGB", (640, 480), "white")
     ImageDraw.Draw(picture).text((50, 50), "INVOICE 1234", fill="black", font_size=48)
+    return written_as_png(picture)
+
+
+@pytest.fixture(scope="module")
+def book_page():
+    """A page that takes the model seconds to read."""
+    picture = Image.new("RGB", (1400, 2000), "white")
+    for row in range(60):
+        ImageDraw.Draw(picture).text((40, 20 + 32 * row), "The quick brown fox. " * 6, fill="black", font_size=20)
+    return written_as_png(picture)
+
+
+def written_as_png(picture):
     written = io.BytesIO()
     picture.save(written, "PNG")
-    return SentImage(written.getvalue(), "image/png", ImagePlan(640, 480, token_count=0))
+    return SentImage(written.getvalue(), "image/png", ImagePlan(*picture.size, token_count=0))
 
 
 @asynccontextmanager

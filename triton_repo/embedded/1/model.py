@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from cpu_vision import look, rpcs
 from cpu_vision.outcomes import CancelledError, InvalidRequestError, UnsupportedError
 from cpu_vision.workers import Workers
+from serving.metrics import Metrics
+from serving.reply import Errors, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _CONTRACT = 1
 _MAX_WORKERS = 8
 _MAX_QUERY_BYTES = 256 << 10
-_OUTCOMES = ("ok", "unsupported", "invalid", "cancelled", "overloaded", "failed")
 
 
 class TritonPythonModel:
@@ -36,9 +35,11 @@ class TritonPythonModel:
         started = time.monotonic()
         parameters = json.loads(args["model_config"])["parameters"]
         workers = int(parameters["workers"]["string_value"]) or min(len(os.sched_getaffinity(0)), _MAX_WORKERS)
-        self._metrics = Metrics()
+        networks = look.load(workers)
+        self._metrics = Metrics(rpcs.NAMES)
+        self._errors = Errors()
         self._workers: Workers[Networks] = Workers(
-            look.load(workers),
+            networks,
             max_in_flight=int(parameters["max_in_flight"]["string_value"]),
             on_change=self._metrics.in_flight,
         )
@@ -52,9 +53,11 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Drops what waits and ends the workers."""
         self._workers.close()
+        self._errors.close()
+        self._metrics.close()
 
     def _accept(self, request: Any) -> None:
-        reply = Reply(request, self._metrics)
+        reply = Reply(request, self._metrics, self._errors)
         try:
             job = Job(reply, *_read(request))
         except InvalidRequestError as error:
@@ -68,6 +71,7 @@ class Job:
     """One request, read."""
 
     def __init__(self, reply: Reply, query: Mapping[str, Any], images: Sequence[bytes]) -> None:
+        """*images* are encoded, at least one."""
         self._reply = reply
         self._query = query
         self._images = images
@@ -77,9 +81,9 @@ class Job:
     def run(self, networks: Networks, stop: Stop) -> None:
         """Answers, or says why not."""
         try:
-            self._answer(networks, stop)
+            self._reply.answer("ok", self._answer(networks, stop))
         except UnsupportedError as error:
-            self._reply.send("unsupported", {"unsupported": {"reason": error.reason, "message": error.message}})
+            self._reply.answer("unsupported", {"unsupported": {"reason": error.reason, "message": error.message}})
         except InvalidRequestError as error:
             self._reply.fail("invalid", str(error), pb_utils.TritonError.INVALID_ARG)
         except CancelledError:
@@ -89,94 +93,15 @@ class Job:
             pb_utils.Logger.log_error(f"embedded: {type(error).__name__} at {_place(error)}")
             self._reply.fail("failed", "the model failed", pb_utils.TritonError.INTERNAL)
 
-    def _answer(self, networks: Networks, stop: Stop) -> None:
-        stop.check()
-        look_at = partial(look.Look, networks, self._images[0], stop)
-        answer = rpcs.answer(self._query, look_at, len(self._images))
-        stop.check()
-        self._reply.send("ok", answer)
-
     def drop(self) -> None:
         """Ends the request unanswered."""
         self._reply.cancelled("waiting")
 
-
-class Reply:
-    """Where the one answer of a request goes."""
-
-    def __init__(self, request: Any, metrics: Metrics) -> None:
-        self.rpc: object = None
-        self._sender = request.get_response_sender()
-        self._metrics = metrics
-        self._started = time.monotonic()
-        # Triton forgets the request with its final response: to ask about it after that is to read freed memory.
-        self._lock = threading.Lock()
-        self._sent = False
-
-    def is_cancelled(self) -> bool:
-        """Tells whether the caller has gone before the answer."""
-        with self._lock:
-            return not self._sent and bool(self._sender.is_cancelled())
-
-    def send(self, outcome: str, answer: Mapping[str, Any]) -> None:
-        """Sends a complete answer."""
-        text = json.dumps(answer, ensure_ascii=False)
-        outputs = [
-            pb_utils.Tensor("text_output", np.array([text.encode()], dtype=np.object_)),
-            pb_utils.Tensor("reasoning_output", np.array([b""], dtype=np.object_)),
-            pb_utils.Tensor("finish_reason", np.array([b"stop"], dtype=np.object_)),
-            pb_utils.Tensor("num_input_tokens", np.array([0], dtype=np.uint32)),
-            pb_utils.Tensor("num_output_tokens", np.array([0], dtype=np.uint32)),
-        ]
-        self._finish(outcome, pb_utils.InferenceResponse(outputs, **_parameters()))
-
-    def fail(self, outcome: str, message: str, code: int) -> None:
-        """Sends an error."""
-        self._finish(outcome, pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code)))
-
-    def cancelled(self, where: str) -> None:
-        """Gives the request back to Triton; *where* says for the log what the cancel ended."""
-        elapsed_ms = (time.monotonic() - self._started) * 1000
-        pb_utils.Logger.log_info(f"embedded: a request was cancelled after {elapsed_ms:.0f} ms, {where}")
-        self.fail("cancelled", "cancelled", pb_utils.TritonError.CANCELLED)
-
-    def _finish(self, outcome: str, response: Any) -> None:
-        self._metrics.count(self.rpc, outcome)
-        with self._lock:
-            self._sent = True
-            self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-
-class Metrics:
-    """What Triton cannot know of a model that answers by itself; shown among Triton's own metrics."""
-
-    def __init__(self) -> None:
-        # A metric lives no longer than its family.
-        self._families = (
-            pb_utils.MetricFamily(
-                "vision_embedded_requests_total",
-                "Requests that have ended, by RPC and outcome",
-                pb_utils.MetricFamily.COUNTER,
-            ),
-            pb_utils.MetricFamily(
-                "vision_embedded_in_flight", "Requests at work and waiting", pb_utils.MetricFamily.GAUGE
-            ),
-        )
-        requests, in_flight = self._families
-        self._requests = {
-            (rpc, outcome): requests.Metric(labels={"rpc": rpc, "outcome": outcome})
-            for rpc in (*rpcs.NAMES, "other")
-            for outcome in _OUTCOMES
-        }
-        self._in_flight = in_flight.Metric(labels={})
-
-    def count(self, rpc: object, outcome: str) -> None:
-        """Counts a request that has ended."""
-        self._requests[rpc if rpc in rpcs.NAMES else "other", outcome].increment(1)
-
-    def in_flight(self, count: int) -> None:
-        """Tells how many requests are in flight."""
-        self._in_flight.set(count)
+    def _answer(self, networks: Networks, stop: Stop) -> Mapping[str, Any]:
+        stop.check()
+        answer = rpcs.answer(self._query, partial(look.Look, networks, self._images[0], stop), len(self._images))
+        stop.check()
+        return answer
 
 
 def _read(request: Any) -> tuple[Mapping[str, Any], list[bytes]]:
@@ -189,7 +114,7 @@ def _read(request: Any) -> tuple[Mapping[str, Any], list[bytes]]:
         raise InvalidRequestError(f"the query has {len(text)} bytes; at most {_MAX_QUERY_BYTES} are taken")
     try:
         query = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError("the query is not JSON") from error
     if not isinstance(query, dict):
         raise InvalidRequestError("the query is not a JSON object")
@@ -204,16 +129,6 @@ def _strings(request: Any, name: str) -> list[bytes]:
     if not values:
         raise InvalidRequestError(f"the required input '{name}' is missing")
     return values
-
-
-@cache
-def _parameters() -> dict[str, Any]:
-    parameters = {"parameters": {"engine": "embedded"}}
-    try:
-        pb_utils.InferenceResponse([], **parameters)
-    except TypeError:  # Responses have no parameters in Triton 24.10.
-        return {}
-    return parameters
 
 
 def _place(error: BaseException) -> str:

@@ -40,7 +40,7 @@ class Workers(Generic[ToolsT_contra]):
         tools: Sequence[ToolsT_contra],
         *,
         max_in_flight: int,
-        poll_s: float = 0.05,
+        poll_s: float = 0.03,
         on_change: Callable[[int], None] = lambda _: None,
     ) -> None:
         """*max_in_flight* counts jobs at work and waiting; *on_change* is told their number whenever it changes.
