@@ -97,7 +97,8 @@ class Service(grpc.GenericRpcHandler):
             self._gone(record, exc, allowed_s, context.time_remaining())
             raise
         except GatewayError as exc:
-            failure = exc
+            # This frame outlives the call until the collector runs; without its traceback, the images do not.
+            failure = exc.with_traceback(None)
         except Exception as exc:  # noqa: BLE001  whatever it is, its text stays here
             failure = self._bug(record, exc)
         else:

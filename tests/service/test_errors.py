@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from grpc import StatusCode
 
@@ -253,3 +256,25 @@ async def test_text_that_has_no_utf8_is_told_all_the_same(served):
     served.pipeline.answer = _raise(errors.UnusableAnswer("odd: \ud800"))
     failure = await failure_of(served.stub.Caption(caption(), timeout=5))
     assert (failure.code, failure.message) == (StatusCode.INTERNAL, "odd: ?")
+
+
+class StandInImage:
+    """Stands in for what a call has in memory."""
+
+
+async def test_the_images_of_a_failed_call_do_not_wait_for_the_collector(served):
+    kept = []
+
+    async def refuse(_, __, ___):
+        image = StandInImage()
+        kept.append(weakref.ref(image))
+        raise errors.Refused("no")
+
+    served.pipeline.answer = refuse
+    gc.disable()
+    try:
+        await failure_of(served.stub.Caption(caption(), timeout=5))
+
+        assert kept[0]() is None
+    finally:
+        gc.enable()
