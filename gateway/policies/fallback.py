@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
-from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError
+from gateway.errors import BackendUnavailable, DeadlineExceeded, DeadlineTooShort, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,16 +35,19 @@ class Fallback:
         for candidate in self._candidates:
             if failures:
                 self._metrics.fell_back(rpc=ask.query.rpc, reason=failures[-1].reason)
+            last = candidate is self._candidates[-1]
             try:
-                return await candidate.model.answer(self._share(ask, last=candidate is self._candidates[-1]))
-            except DeadlineExceeded:
-                if self._clock() >= ask.deadline:
+                return await candidate.model.answer(self._share(ask, last=last))
+            except (DeadlineExceeded, DeadlineTooShort):
+                # The last one had all of the time: timers may go off a little before the clock gets there.
+                if last or self._clock() >= ask.deadline:
                     raise
                 failures.append(BackendUnavailable(f"{candidate.name} did not answer in its share of the time"))
             except GatewayError as exc:
                 if not exc.elsewhere:
                     raise
-                failures.append(exc)
+                # Its traceback leads back here: a cycle would keep the call's images until the collector runs.
+                failures.append(exc.with_traceback(None))
         raise _most_telling(failures, ask)
 
     async def ready(self) -> bool:

@@ -56,8 +56,23 @@ def clock():
 
 
 @pytest.fixture
-def metrics():
-    return Metrics(CollectorRegistry())
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry):
+    return Metrics(registry)
+
+
+@pytest.fixture
+def sample(registry):
+    """Gives the value of one sample, None where there is none."""
+
+    def value(name, **labels):
+        return registry.get_sample_value(name, labels)
+
+    return value
 
 
 @pytest.fixture

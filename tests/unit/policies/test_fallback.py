@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
+from gateway.domain import Attempt, Outcome
 from gateway.errors import (
     BackendUnavailable,
     DeadlineExceeded,
+    DeadlineTooShort,
     InvalidImage,
     Refused,
     UnsupportedByModel,
@@ -77,3 +82,55 @@ async def test_when_all_fail_the_caller_hears_what_a_later_try_may_mend(fallback
 async def test_it_is_ready_while_one_model_is(fallback, candidate):
     assert await fallback(candidate("a", is_ready=False), candidate("b")).ready()
     assert not await fallback(candidate("a", is_ready=False)).ready()
+
+
+async def test_a_share_spent_before_a_model_could_be_asked_leaves_the_rest_to_the_next(fallback, candidate, ask):
+    slow = candidate("a", DeadlineTooShort("too few"), takes_s=20 / 3)
+
+    assert (await fallback(slow, candidate("b")).answer(ask(seconds=10.0))).model == "b"
+
+
+@pytest.mark.parametrize("failure", [DeadlineExceeded("late"), DeadlineTooShort("too few")], ids=lambda exc: exc.reason)
+async def test_when_the_last_model_is_late_the_time_is_up_whatever_the_clock_says(fallback, candidate, ask, failure):
+    with pytest.raises(type(failure)):
+        await fallback(candidate("a", BackendUnavailable("down")), candidate("b", failure, takes_s=9.999)).answer(ask())
+
+
+async def test_a_late_model_leaves_nobody_to_ask_once_the_caller_s_own_time_is_up(fallback, candidate, ask):
+    second = candidate("b")
+
+    with pytest.raises(DeadlineExceeded):
+        await fallback(candidate("a", DeadlineExceeded("late"), takes_s=10.0), second).answer(ask(seconds=10.0))
+
+    assert second.model.asked == []
+
+
+async def test_when_all_fail_the_caller_hears_what_each_of_them_said(fallback, candidate, ask):
+    asked = ask()
+    asked.trace.attempts += [
+        Attempt("a", Outcome.FAILED, "UNUSABLE_ANSWER"),
+        Attempt("b", Outcome.SKIPPED, "COST_ABOVE_LIMIT"),
+    ]
+
+    with pytest.raises(UnsupportedByModel) as caught:
+        await fallback(candidate("a", UnusableAnswer("prose")), candidate("b", UnsupportedByModel("no"))).answer(asked)
+
+    assert caught.value.metadata["attempts"] == "a:UNUSABLE_ANSWER,b:COST_ABOVE_LIMIT"
+
+
+async def test_a_failure_that_was_mended_is_not_kept_by_its_own_traceback(fallback, candidate, ask):
+    failed = candidate("a", BackendUnavailable("down"))
+    gone = weakref.ref(failed.model.steps[0])
+    gc.disable()
+    try:
+        await fallback(failed, candidate("b")).answer(ask())
+
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_call_passed_on_is_counted_by_why(fallback, candidate, ask, sample):
+    await fallback(candidate("a", UnusableAnswer("prose")), candidate("b")).answer(ask())
+
+    assert sample("vision_gateway_fallbacks_total", rpc="Caption", reason="UNUSABLE_ANSWER") == 1
