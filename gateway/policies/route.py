@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from gateway.domain import Priority
@@ -53,13 +54,11 @@ class Route:
             others = [candidate for candidate in order if candidate.name != pinned] if options.allow_fallback else []
             order = [self._candidates[pinned], *others]
             ask.trace.route_reason = "pinned"
-        elif options.allow_fallback is False:
-            order = order[:1]
         if options.local_only:
             order = [candidate for candidate in order if candidate.local]
             if not order:
                 raise UnsupportedByModel("no local model serves this call, and local_only keeps it from the others")
-        return order
+        return order[:1] if options.allow_fallback is False else order
 
     def _on_route(self, ask: Ask) -> list[Candidate]:
         name = ask.options.route
@@ -75,11 +74,19 @@ class Route:
             case Priority.BALANCED:
                 return route
             case Priority.COST:
-                key: Callable[[Candidate], float] = lambda candidate: candidate.quote(ask).expected_cost  # noqa: E731
+                key: Callable[[Candidate], float] = lambda candidate: _expected_cost(candidate, ask)  # noqa: E731
             case Priority.QUALITY:
                 key = lambda candidate: -(candidate.quality or 0.0)  # noqa: E731
         ask.trace.route_reason += f",priority:{ask.options.priority.value}"
         return sorted(route, key=key)
+
+
+def _expected_cost(candidate: Candidate, ask: Ask) -> float:
+    try:
+        return candidate.quote(ask).expected_cost
+    except UnsupportedByModel:
+        # It says so itself when its turn comes; the others may well answer.
+        return math.inf
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> UnknownModel:

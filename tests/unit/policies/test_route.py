@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.domain import Priority
@@ -77,3 +79,39 @@ async def test_local_only_never_reaches_a_third_party(route, models, ask):
 async def test_an_unknown_name_is_told_with_the_names_there_are(route, ask, options):
     with pytest.raises(UnknownModel, match="'nope'; there are: "):
         await route().answer(ask(**options))
+
+
+def _cannot(_):
+    raise UnsupportedByModel("one image at most")
+
+
+async def test_the_cheapest_first_passes_over_a_model_that_cannot_price_the_call(route, models, ask):
+    models["good"] = replace(models["good"], quote=_cannot)
+
+    answer = await route(default=("good", "other", "cheap")).answer(ask(priority=Priority.COST))
+
+    assert answer.model == "cheap"
+
+
+async def test_without_fallback_local_only_asks_the_first_local_model(route, ask):
+    answer = await route(default=("good", "cheap")).answer(ask(local_only=True, allow_fallback=False))
+
+    assert answer.model == "cheap"
+
+
+async def test_a_pinned_model_is_not_asked_again_by_its_route(route, models, ask):
+    models["good"].model.steps = [BackendUnavailable("down")]
+    await route(default=("cheap", "good")).answer(ask(model="good", allow_fallback=True))
+    models["good"].model.steps = [BackendUnavailable("down")]
+    models["cheap"].model.steps = [BackendUnavailable("down")]
+
+    with pytest.raises(BackendUnavailable):
+        await route(default=("cheap", "good")).answer(ask(model="good", allow_fallback=True))
+
+    assert len(models["good"].model.asked) == 2
+
+
+async def test_the_best_first_puts_models_of_unknown_quality_last(route, ask):
+    answer = await route(default=("other", "good")).answer(ask(priority=Priority.QUALITY))
+
+    assert answer.model == "good"
