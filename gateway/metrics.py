@@ -1,11 +1,13 @@
 """Every Prometheus instrument: names, labels and buckets.
 
 Two families: the OpenTelemetry GenAI names as Envoy AI Gateway exports them, so that dashboards made for those work,
-and our own. Labels come from closed sets (RPCs, configured models, error reasons), never from what a caller sends.
+and our own. Labels come from closed sets (RPCs, configured models, error reasons), never from what a caller sends; the
+names that servers give their models are bounded.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -23,6 +25,11 @@ _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 _TOKENS = tuple(float(4**n) for n in range(14))
 _BYTES = tuple(float(4**n * 1024) for n in range(9))
 _NANO_USD = 1e-9
+# What a server calls its model is its own word, and may be another with each answer: so many of them, each of at most
+# so many characters, become labels for one model of ours; the rest are counted as OpenTelemetry's "other".
+_MOST_RESPONSE_MODELS = 16
+_LONGEST_RESPONSE_MODEL = 128
+_OTHER = "_OTHER"
 
 
 class Metrics:
@@ -30,6 +37,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers every instrument with *registry*, once per process."""
+        self._response_models: defaultdict[str, set[str]] = defaultdict(set)
         genai = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"]
         self._token_usage = Histogram(
             "gen_ai_client_token_usage",
@@ -152,7 +160,7 @@ class Metrics:
         time_to_first_token_s: float | None,
     ) -> None:
         """Counts one model that was asked."""
-        genai = (rpc.lower(), provider, model, response_model)
+        genai = (rpc.lower(), provider, model, self._bounded(model, response_model))
         self._attempts.labels(rpc, model, outcome.value, reason).inc()
         self._upstream.labels(rpc, model).observe(seconds)
         self._upstream_request.labels(*genai, reason).observe(seconds)
@@ -202,3 +210,11 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """Records how late the event loop was."""
         self._loop_lag.observe(seconds)
+
+    def _bounded(self, model: str, response_model: str) -> str:
+        known = self._response_models[model]
+        if response_model not in known:
+            if len(known) >= _MOST_RESPONSE_MODELS or len(response_model) > _LONGEST_RESPONSE_MODEL:
+                return _OTHER
+            known.add(response_model)
+        return response_model
