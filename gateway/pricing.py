@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -74,9 +74,9 @@ def per_million(input_usd: str, output_usd: str, cached_input_usd: str | None = 
     Raises ValueError unless each is a whole number of nano-USD per token, at least 0.
     """
     rates = Rates(
-        _nano_per_token(Decimal(input_usd)),
-        _nano_per_token(Decimal(input_usd if cached_input_usd is None else cached_input_usd)),
-        _nano_per_token(Decimal(output_usd)),
+        _nano_per_token(_decimal(input_usd)),
+        _nano_per_token(_decimal(input_usd if cached_input_usd is None else cached_input_usd)),
+        _nano_per_token(_decimal(output_usd)),
     )
     return Price(f"settings:{input_usd}/{output_usd}", {ServiceTier.STANDARD: (rates,)})
 
@@ -116,6 +116,16 @@ def _at(price: object, start: int) -> int:
     reached = [tier for tier in getattr(price, "tiers", ()) if tier.start <= start]
     dollars = max(reached, key=lambda tier: tier.start).price if reached else getattr(price, "base", price)
     return _nano_per_token(Decimal(str(dollars)))
+
+
+def _decimal(usd: str) -> Decimal:
+    try:
+        amount = Decimal(usd)
+    except InvalidOperation:
+        raise ValueError(f"price {usd!r} is not a number") from None
+    if not amount.is_finite():
+        raise ValueError(f"price {usd!r} is not a finite number")
+    return amount
 
 
 def _nano_per_token(usd_per_million: Decimal) -> int:

@@ -65,3 +65,9 @@ def test_a_free_model_costs_nothing_and_says_so():
     assert FREE.cost(Usage(input_text=10**6, output=10**6)) == 0
     assert FREE.free
     assert not GPT55.free
+
+
+@pytest.mark.parametrize("bad", ["abc", "", "Infinity", "NaN", "sNaN"])
+def test_a_price_that_is_no_number_is_refused_by_what_was_written(bad):
+    with pytest.raises(ValueError, match=f"price '{bad}' is not a"):
+        per_million("1", bad)
