@@ -131,7 +131,8 @@ class ProfiledModel:
                     )
                     for image, plan in zip(ask.images, plans, strict=True)
                 ]
-        except* GatewayError as failed:
+        except ExceptionGroup as failed:
+            # One failure ends the call, whatever became of the other images.
             raise failed.exceptions[0] from None
         finally:
             ask.trace.image_s += self._clock() - started

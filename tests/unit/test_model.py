@@ -10,11 +10,12 @@ import pytest
 from gateway import profiles, tasks
 from gateway.backends import fake
 from gateway.domain import Ask, ImageDetail, Options, Reasoning, SentImage, ServiceTier, SourceImage
-from gateway.errors import DeadlineTooShort, UnsupportedByModel, UnusableAnswer
+from gateway.errors import DeadlineTooShort, InvalidImage, Overloaded, UnsupportedByModel, UnusableAnswer
 from gateway.model import ProfiledModel
 from gateway.pricing import listed
 from gateway.tasks.caption import CaptionQuery
 from gateway.tasks.detect import DetectQuery
+from gateway.tasks.vqa import VQAQuery
 
 PHOTOGRAPH = SourceImage(b"bytes", "image/jpeg", 640, 427)
 CAPTION = CaptionQuery(detail="normal", language="")
@@ -22,10 +23,32 @@ DETECT = DetectQuery(labels=("cat",), prompt="", max_detections=100)
 NOW = 1000.0
 
 
+class FakeClock:
+    """A clock that moves only when told."""
+
+    now = NOW
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.now += seconds
+
+
 class NothingPrepared:
-    """Stands in for the preparer: passes every image through."""
+    """Stands in for the preparer: fails the first images as told, and passes every other one through."""
+
+    def __init__(self, clock, failures, takes_s):
+        self.timeouts_s = []
+        self._clock = clock
+        self._failures = list(failures)
+        self._takes_s = takes_s
 
     async def prepare(self, source, plan, *, media_types, timeout_s):
+        self.timeouts_s.append(timeout_s)
+        await self._clock.sleep(self._takes_s)
+        if self._failures:
+            raise self._failures.pop(0)
         return SentImage(source.data, source.media_type, plan)
 
 
@@ -33,8 +56,10 @@ class NothingPrepared:
 async def model():
     opened = []
 
-    async def make(family, **script):
-        context = fake.connect(fake.Options(**script))
+    async def make(family, *, unprepared=(), image_takes_s=0.0, **script):
+        clock = FakeClock()
+        preparer = NothingPrepared(clock, unprepared, image_takes_s)
+        context = fake.connect(fake.Options(**script), sleep=clock.sleep)
         backend = await context.__aenter__()
         opened.append(context)
         made = ProfiledModel(
@@ -44,10 +69,10 @@ async def model():
             profile=profiles.load(family),
             price=listed("gpt-5.5", "openai"),
             tasks=tasks.load(),
-            preparer=NothingPrepared(),
-            clock=lambda: NOW,
+            preparer=preparer,
+            clock=clock,
         )
-        return SimpleNamespace(answer=made.answer, quote=made.quote, calls=backend.calls)
+        return SimpleNamespace(answer=made.answer, quote=made.quote, calls=backend.calls, preparer=preparer)
 
     yield make
     for context in opened:
@@ -142,3 +167,61 @@ async def test_a_quote_bounds_the_bill_of_the_whole_output_at_the_dearer_tier(mo
 
     assert asked.max_cost == asked.input_tokens * 5000 + 100 * 30_000
     assert 0 < asked.expected_cost < asked.max_cost
+
+
+async def test_an_answer_that_cannot_be_used_is_billed_at_the_tier_that_served_it(model):
+    asked = await model("gpt55", answer="I see no such thing.")
+
+    with pytest.raises(UnusableAnswer) as caught:
+        await asked.answer(ask(DETECT, service_tier=ServiceTier.FLEX))
+
+    assert caught.value.service_tier == "flex"
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [InvalidImage("damaged", limit="decode", field="images[1]")],
+        [InvalidImage("damaged", limit="decode", field="images[1]"), Overloaded("too many images wait")],
+        [InvalidImage("damaged", limit="decode", field="images[1]"), ValueError("a bug")],
+        [ValueError("a bug")],
+    ],
+    ids=lambda ends: "+".join(type(end).__name__ for end in ends),
+)
+async def test_one_of_several_images_that_cannot_be_prepared_ends_the_call_as_it_would_alone(model, ends):
+    asked = await model("gemma4", unprepared=ends)
+
+    with pytest.raises(type(ends[0])) as caught:
+        await asked.answer(ask(images=len(ends) + 1))
+
+    assert caught.value is ends[0]
+    assert not asked.calls
+
+
+async def test_images_are_prepared_within_the_call_s_deadline_and_their_time_is_told_apart(model):
+    asked = await model("gemma4", image_takes_s=2.0, delay_s=3.0)
+    a_call = ask(seconds=10.0)
+
+    await asked.answer(a_call)
+
+    assert asked.preparer.timeouts_s == [10.0]
+    assert (a_call.trace.image_s, a_call.trace.upstream_s) == (2.0, 3.0)
+    assert asked.calls[-1].timeout_s == 8.0
+
+
+async def test_thoughts_never_get_more_room_than_a_call_may_ask_for(model):
+    asked = await model("gemma4", answers={"Detect": '{"detections": []}'})
+    many = DetectQuery(labels=("cat",), prompt="", max_detections=1000)
+
+    await asked.answer(ask(many, reasoning=Reasoning.HIGH))
+
+    assert asked.calls[-1].prompt.max_output_tokens == 32_768
+
+
+async def test_a_quote_counts_the_schema_that_is_sent(model):
+    quoted = (await model("gpt55")).quote
+    schema = {"type": "object", "properties": {"x" * 1000: {"type": "string"}}}
+
+    without, given = (quoted(ask(VQAQuery(question="?", answer_schema=each))).input_tokens for each in (None, schema))
+
+    assert given - without >= 1000
