@@ -97,10 +97,12 @@ class Pipeline:
         info.provider_model = answer.completion.provider_model
         info.prompt_version = answer.prompt_version
         info.price_version = answer.price_version
-        info.cost_basis = _BASES[answer.cost_basis]
         info.service_tier = _TIERS[answer.completion.service_tier]
         info.route_reason = trace.route_reason
         info.cost_nano_usd = sum(attempt.cost_nano_usd for attempt in trace.attempts)
+        # A free model may answer after one that was paid to fail; how surely that was counted is not on the record.
+        is_paid = answer.cost_basis is CostBasis.FREE and info.cost_nano_usd
+        info.cost_basis = _BASES[CostBasis.ESTIMATED if is_paid else answer.cost_basis]
         info.usage.CopyFrom(_usage(sum((attempt.usage for attempt in trace.attempts), Usage())))
         for attempt in trace.attempts:
             added = info.attempts.add(

@@ -129,3 +129,28 @@ async def test_when_the_gateway_stops_a_long_call_ends_unavailable(run):
         stop.set()
         failure = await call
     assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def test_a_free_answer_after_a_paid_failure_does_not_call_its_cost_free(run):
+    models = {"paid": _script(outcomes=["UNUSABLE_ANSWER"]), "free": _script(price="free")}
+    async with run(models) as (stub, _, __):
+        info = (await stub.Caption(pb.CaptionRequest(image=_png()), timeout=10)).info
+    paid, free = info.attempts
+    assert (info.model, free.cost_nano_usd, info.cost_nano_usd) == ("free", 0, paid.cost_nano_usd)
+    assert paid.cost_nano_usd > 0
+    assert info.cost_basis == call_pb2.COST_BASIS_ESTIMATED
+    assert info.usage.output_token_count == 24
+
+
+async def test_the_picture_that_is_described_and_the_image_that_is_refused_are_told_apart(run):
+    small = io.BytesIO()
+    Image.new("RGB", (64, 48), "teal").save(small, "PNG")
+    further = image_pb2.Image(data=small.getvalue())
+    async with run({"scripted": _script()}) as (stub, http, _):
+        request = pb.VQARequest(image=_png(), images=[further], question="what differs?")
+        image = (await stub.VQA(request, timeout=10)).info.image
+        request.images.add(data=b"no picture at all")
+        failure = await failure_of(stub.VQA(request, timeout=10))
+        await _until_metrics_have(http, 'vision_gateway_images_rejected_total{limit="format"} 1.0')
+    assert (image.width_px, image.height_px) == (640, 480)
+    assert failure.violations == [("images[1]", failure.message)]
