@@ -21,7 +21,7 @@ async def test_a_worst_case_of_exactly_the_limit_passes(capped, ask):
     assert (await capped[1].answer(ask(max_cost_nano_usd=100))).model == "m"
 
 
-async def test_a_worst_case_above_the_limit_is_refused_without_asking(capped, ask):
+async def test_a_worst_case_above_the_limit_is_refused_without_asking(capped, ask, sample):
     inner, cap = capped
     asked = ask(max_cost_nano_usd=99)
 
@@ -30,6 +30,8 @@ async def test_a_worst_case_above_the_limit_is_refused_without_asking(capped, as
 
     assert inner.asked == []
     assert [(a.outcome, a.reason) for a in asked.trace.attempts] == [(Outcome.SKIPPED, "COST_ABOVE_LIMIT")]
+    skipped = {"outcome": "skipped", "reason": "COST_ABOVE_LIMIT"}
+    assert sample("vision_gateway_attempts_total", rpc="Caption", model="m", **skipped) == 1
 
 
 async def test_what_earlier_attempts_cost_counts_against_the_limit(capped, ask):

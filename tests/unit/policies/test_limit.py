@@ -56,7 +56,7 @@ async def test_no_more_calls_than_allowed_are_asked_at_once_and_all_are_answered
     assert held.most == 2
 
 
-async def test_beyond_the_queue_calls_are_shed_at_once_and_said_so(limited, ask):
+async def test_beyond_the_queue_calls_are_shed_at_once_and_said_so(limited, ask, sample):
     held, limit = limited(1, 1)
     calls = [asyncio.create_task(limit.answer(ask())) for _ in range(2)]
     await settle()
@@ -67,6 +67,8 @@ async def test_beyond_the_queue_calls_are_shed_at_once_and_said_so(limited, ask)
 
     assert caught.value.retry_after_s == 1.0
     assert [(attempt.outcome, attempt.reason) for attempt in shed.trace.attempts] == [(Outcome.SKIPPED, "OVERLOADED")]
+    skipped = {"outcome": "skipped", "reason": "OVERLOADED"}
+    assert sample("vision_gateway_attempts_total", rpc="Caption", model="m", **skipped) == 1
     held.go.set()
     await asyncio.gather(*calls)
 
@@ -92,3 +94,15 @@ async def test_a_cancelled_waiter_leaves_no_place_taken(limited, ask):
     held.go.set()
 
     assert (await first).model == (await third).model == "m"
+
+
+async def test_the_time_in_the_queue_is_on_the_call_s_record(limited, clock, ask):
+    held, limit = limited(1, 1)
+    first, waiter = ask(), ask()
+    calls = [asyncio.create_task(limit.answer(asked)) for asked in (first, waiter)]
+    await settle()
+    clock.now += 3.0
+    held.go.set()
+    await asyncio.gather(*calls)
+
+    assert (first.trace.queue_s, waiter.trace.queue_s) == (0.0, 3.0)
