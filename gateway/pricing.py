@@ -122,9 +122,10 @@ def _decimal(usd: str) -> Decimal:
     try:
         amount = Decimal(usd)
     except InvalidOperation:
-        raise ValueError(f"price {usd!r} is not a number") from None
+        amount = Decimal("NaN")
     if not amount.is_finite():
-        raise ValueError(f"price {usd!r} is not a finite number")
+        # What stands there is not repeated: it may be a secret in the wrong place.
+        raise ValueError('a price must be a number of US dollars per 1M tokens, such as "0.060"')
     return amount
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from gateway.domain import ServiceTier
-from gateway.pricing import FREE, UnknownPriceError, listed, per_million
+from gateway.pricing import FREE, Price, Rates, UnknownPriceError, listed, per_million
 from gateway.usage import Usage
 
 GPT55 = listed("gpt-5.5", "openai")
@@ -68,6 +68,12 @@ def test_a_free_model_costs_nothing_and_says_so():
 
 
 @pytest.mark.parametrize("bad", ["abc", "", "Infinity", "NaN", "sNaN"])
-def test_a_price_that_is_no_number_is_refused_by_what_was_written(bad):
-    with pytest.raises(ValueError, match=f"price '{bad}' is not a"):
+def test_a_price_that_is_no_number_is_refused_and_not_repeated(bad):
+    with pytest.raises(ValueError, match=r'^a price must be a number of US dollars per 1M tokens, such as "0\.060"$'):
         per_million("1", bad)
+
+
+def test_a_call_of_exactly_the_long_context_threshold_costs_the_lower_rates():
+    price = Price("banded", {ServiceTier.STANDARD: (Rates(1, 1, 1), Rates(2, 2, 2, above=100))})
+
+    assert (price.cost(Usage(input_text=100)), price.cost(Usage(input_text=101))) == (100, 202)
