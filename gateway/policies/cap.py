@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.domain import Attempt, Outcome
-from gateway.errors import CostAboveLimit
+from gateway.errors import CostAboveLimit, UnsupportedByModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class Cap:
         limit = ask.options.max_cost_nano_usd
         if limit is not None:
             spent = sum(attempt.cost_nano_usd for attempt in ask.trace.attempts)
-            worst = self._quote(ask).max_cost
+            worst = self._worst(ask)
             if spent + worst > limit:
                 ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, CostAboveLimit.reason))
                 self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=CostAboveLimit.reason)
@@ -44,3 +44,10 @@ class Cap:
     async def ready(self) -> bool:
         """Tells whether the inner model is ready."""
         return await self._inner.ready()
+
+    def _worst(self, ask: Ask) -> int:
+        try:
+            return self._quote(ask).max_cost
+        except UnsupportedByModel:
+            # It asks nobody, and says so itself when asked, which puts it on the call's record.
+            return 0

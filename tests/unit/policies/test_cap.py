@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain import Attempt, Outcome, Quote
-from gateway.errors import CostAboveLimit
+from gateway.errors import CostAboveLimit, UnsupportedByModel
 from gateway.policies.cap import Cap
 
 
@@ -40,3 +40,15 @@ async def test_what_earlier_attempts_cost_counts_against_the_limit(capped, ask):
 
     with pytest.raises(CostAboveLimit):
         await capped[1].answer(asked)
+
+
+async def test_a_model_that_cannot_price_the_call_says_so_itself_and_is_on_the_record(model, metrics, ask):
+    def cannot(_):
+        raise UnsupportedByModel("one image at most")
+
+    inner = model("m", UnsupportedByModel("one image at most"))
+
+    with pytest.raises(UnsupportedByModel):
+        await Cap(inner, name="m", quote=cannot, metrics=metrics).answer(ask(max_cost_nano_usd=100))
+
+    assert len(inner.asked) == 1
