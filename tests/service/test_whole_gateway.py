@@ -154,3 +154,36 @@ async def test_the_picture_that_is_described_and_the_image_that_is_refused_are_t
         await _until_metrics_have(http, 'vision_gateway_images_rejected_total{limit="format"} 1.0')
     assert (image.width_px, image.height_px) == (640, 480)
     assert failure.violations == [("images[1]", failure.message)]
+
+
+async def test_a_call_that_may_cost_too_much_is_refused_before_a_model_is_asked(run):
+    async with run({"scripted": _script()}) as (stub, http, _):
+        request = pb.CaptionRequest(image=_png(), options=call_pb2.CallOptions(max_cost_nano_usd=1))
+        failure = await failure_of(stub.Caption(request, timeout=10))
+        labels = 'model="scripted",outcome="skipped",reason="COST_ABOVE_LIMIT",rpc="Caption"'
+        await _until_metrics_have(http, f"vision_gateway_attempts_total{{{labels}}} 1.0")
+    assert (failure.code, failure.reason) == (StatusCode.FAILED_PRECONDITION, "COST_ABOVE_LIMIT")
+
+
+@pytest.mark.parametrize(("told", "reason"), [({}, "UNSUPPORTED_BY_MODEL"), ({"local": True}, "UPSTREAM_AUTH")])
+async def test_a_provider_s_model_is_a_third_party_s_unless_the_operator_says_otherwise(run, told, reason):
+    models = {"gpt": {"kind": "openai", "api_key_env": "NO_SUCH_KEY", **told}}
+    async with run(models) as (stub, _, __):
+        request = pb.CaptionRequest(image=_png(), options=call_pb2.CallOptions(local_only=True))
+        failure = await failure_of(stub.Caption(request, timeout=10))
+    assert failure.reason == reason
+
+
+async def test_the_operator_s_figures_decide_which_model_is_best(run):
+    async with run({"good": _script(quality=0.1), "better": _script(quality=0.2)}) as (stub, _, __):
+        request = pb.CaptionRequest(image=_png(), options=call_pb2.CallOptions(priority=call_pb2.PRIORITY_QUALITY))
+        info = (await stub.Caption(request, timeout=10)).info
+    assert (info.model, info.route_reason) == ("better", "route:default,priority:quality")
+
+
+async def test_a_price_that_is_no_number_is_a_problem_of_the_model_that_has_it():
+    loaded = settings.load(models={"scripted": _script(price={"input": "abc", "output": "2"})})
+
+    assert app.check(loaded) == [
+        'models.scripted: a price must be a number of US dollars per 1M tokens, such as "0.060"'
+    ]

@@ -64,6 +64,11 @@ def test_a_route_must_name_configured_models(written):
         load(written(TWO_MODELS + '[routes]\ndefault = ["huge"]\n'))
 
 
+def test_a_route_must_name_a_model_at_all(written):
+    with pytest.raises(SettingsError, match=r"routes\.default names no model"):
+        load(written(TWO_MODELS + "[routes]\ndefault = []\n"))
+
+
 def test_no_model_at_all_is_an_error(written):
     with pytest.raises(SettingsError, match="no model is configured"):
         load(written(""))
