@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -47,18 +46,18 @@ def decode(data: bytes) -> Picture:
         return _decode(data)
     except InvalidImageError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow's own bound, which is higher.
+        raise InvalidImageError(f"the image has more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # Pillow's decoders raise whatever they like on broken files.
         raise InvalidImageError("the image cannot be decoded") from error
 
 
 def _decode(data: bytes) -> Picture:
-    with warnings.catch_warnings():
-        # Pillow warns at a bound of its own.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise InvalidImageError(f"the image has {width} x {height} pixels; at most {MAX_PIXELS} are taken")
+        raise InvalidImageError(f"the image has more than {MAX_PIXELS} pixels")
     if image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED:
         width, height = height, width
     # A JPEG is decoded straight to a half, a quarter or an eighth where that is enough.
