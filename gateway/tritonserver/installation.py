@@ -9,11 +9,11 @@ import os
 import platform
 import shutil
 import sys
-import sysconfig
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from sysconfig import get_config_var
 
 # The wheel is built for it (its tag is manylinux_2_35).
 _OLDEST_GLIBC = (2, 35)
@@ -154,7 +154,7 @@ def _check_numpy() -> None:
 
 def _libpython() -> Path:
     name = f"libpython{_MINOR}.so.1.0"
-    own = (Path(sys.base_prefix, "lib"), Path(sysconfig.get_config_var("LIBDIR") or sys.base_prefix))
+    own = (Path(sys.base_prefix, "lib"), Path(get_config_var("LIBDIR") or sys.base_prefix))
     for folder in (*own, *map(Path, _SYSTEM_LIBRARIES)):
         if (folder / name).is_file():
             return folder / name

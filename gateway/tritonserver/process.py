@@ -58,6 +58,8 @@ class Process:
         self._region = region
         self._log = log
         self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
+        # Descriptors of the processes of its models, once they are ready.
+        self._stubs: list[int] = []
         self._reading = asyncio.create_task(self._read_log())
 
     @classmethod
@@ -101,6 +103,9 @@ class Process:
                     raise self._failed(f"it was not ready within {timeout_s:g} s")
                 waiting(clock() - started)
                 await asyncio.sleep(0.1)
+        for pid in _stubs_of(self.pid):
+            with suppress(ProcessLookupError):
+                self._stubs.append(os.pidfd_open(pid))
 
     async def until_dead(self) -> str:
         """Returns how it ended, once tritonserver or the process of one of its models has.
@@ -109,18 +114,16 @@ class Process:
         """
         stub_died = asyncio.Event()
         loop = asyncio.get_running_loop()
-        watched = [os.pidfd_open(pid) for pid in _stubs(self.pid)]
-        for descriptor in watched:
-            loop.add_reader(descriptor, stub_died.set)
+        for stub in self._stubs:
+            loop.add_reader(stub, stub_died.set)
         waits = [asyncio.create_task(self._process.wait()), asyncio.create_task(stub_died.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-            for descriptor in watched:
-                loop.remove_reader(descriptor)
-                os.close(descriptor)
+            for stub in self._stubs:
+                loop.remove_reader(stub)
         if self._process.returncode is None:
             return "the process of a model died"
         return f"it ended with status {self._process.returncode}"
@@ -132,10 +135,15 @@ class Process:
                 self._process.terminate()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), _EXIT_TIMEOUT_S + 2)
-        # The processes of its models are in its group; after a sudden death they hold on for a minute and more.
-        with suppress(ProcessLookupError):
+        if self._process.returncode is None:
             os.killpg(self.pid, signal.SIGKILL)
-        await self._process.wait()
+            await self._process.wait()
+        while self._stubs:
+            # After a sudden death of tritonserver they hold on for a minute and more, or for ever.
+            stub = self._stubs.pop()
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(stub, signal.SIGKILL)
+            os.close(stub)
         # Unlike `await`, this leaves the reading alone when the stop itself is cancelled.
         await asyncio.wait([self._reading])
         _remove_shared_memory(self._region)
@@ -175,7 +183,7 @@ async def _ready(server: service_pb2_grpc.GRPCInferenceServiceStub, models: tupl
     return all(answer.ready for answer in answers)
 
 
-def _stubs(server: int) -> Iterator[int]:
+def _stubs_of(server: int) -> Iterator[int]:
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             # Fields are `pid (name) state parent ...`, and a name may hold blanks.
