@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import grpc
 import pytest
@@ -246,9 +247,11 @@ def test_no_gateway_is_told_in_one_line(run, photo):
 
 
 def test_a_passed_deadline_is_told_with_its_length(run, photo):
-    result = run("caption", photo, "--timeout", 0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        result = run("caption", photo, "--timeout", 0.3, "--address", address)
 
-    assert (result.exit_code, result.stderr) == (1, "DEADLINE_EXCEEDED: no answer within 0 s\n")
+    assert (result.exit_code, result.stderr) == (1, "DEADLINE_EXCEEDED: no answer within 0.3 s\n")
 
 
 def test_several_addresses_may_be_given(run, start_scripted_gateway, photo):
