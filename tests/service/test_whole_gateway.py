@@ -187,3 +187,15 @@ async def test_a_price_that_is_no_number_is_a_problem_of_the_model_that_has_it()
     assert app.check(loaded) == [
         'models.scripted: a price must be a number of US dollars per 1M tokens, such as "0.060"'
     ]
+
+
+async def test_a_further_image_that_cannot_be_decoded_is_named_by_its_own_field(run):
+    large = io.BytesIO()
+    Image.new("RGB", (2000, 1500), "teal").save(large, "PNG")
+    start = large.getvalue().index(b"IDAT") + 4
+    damaged = large.getvalue()[:start] + bytes(1000) + large.getvalue()[start + 1000 :]
+    async with run({"scripted": _script()}) as (stub, _, __):
+        request = pb.VQARequest(image=_png(), images=[image_pb2.Image(data=damaged)], question="what differs?")
+        failure = await failure_of(stub.VQA(request, timeout=10))
+    assert (failure.reason, failure.info.metadata["limit"]) == ("INVALID_IMAGE", "decode")
+    assert failure.violations == [("images[0]", failure.message)]
