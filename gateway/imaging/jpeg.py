@@ -106,8 +106,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
         at = body + length
         if length < _LENGTH_BYTES:
             raise _damaged("a segment has no length")
-        if at > len(data):
-            raise EOFError
         yield marker, start, body + _LENGTH_BYTES, at
         in_scan = marker == _SOS
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 from gateway.imaging.frames import PREFIX, READY, Job, Reply
@@ -40,13 +41,9 @@ class Worker:
     @classmethod
     async def start(cls, command: Sequence[str]) -> Self:
         """Starts *command*, which is not ready yet; raises OSError."""
-        # Nothing else of the environment: who decodes strangers' bytes gets no secrets.
-        environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_MEMORY}
-        if "LD_LIBRARY_PATH" in os.environ:
-            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         return cls(
             await asyncio.create_subprocess_exec(
-                *command, stdin=PIPE, stdout=PIPE, env=environment, limit=_BUFFER_BYTES
+                *command, stdin=PIPE, stdout=PIPE, env=_environment(), limit=_BUFFER_BYTES
             )
         )
 
@@ -94,3 +91,11 @@ class Worker:
             return await self._stdout.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError) as exc:
             raise WorkerDied from exc
+
+
+def _environment() -> dict[str, str]:
+    """Gives what a worker needs and nothing else: who decodes strangers' bytes gets no secrets."""
+    environment = {"PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path), **_MEMORY}
+    if "LD_LIBRARY_PATH" in os.environ:
+        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    return environment

@@ -106,10 +106,12 @@ def serve(jobs: BinaryIO, replies: BinaryIO) -> None:
     """Answers *jobs* one by one until they end."""
     replies.write(READY)
     replies.flush()
-    while prefix := jobs.read(PREFIX.size):
+    while len(prefix := jobs.read(PREFIX.size)) == PREFIX.size:
         header_bytes, data_bytes = PREFIX.unpack(prefix)
-        job = Job.read(jobs.read(header_bytes))
-        data = jobs.read(data_bytes)
+        header, data = jobs.read(header_bytes), jobs.read(data_bytes)
+        if len(data) < data_bytes:
+            return
+        job = Job.read(header)
         signal.setitimer(signal.ITIMER_REAL, job.timeout_s + _GRACE_S)
         picture = b""
         try:
@@ -131,10 +133,11 @@ def confine(memory_bytes: int) -> None:
     # Sent to the whole process group or container; the gateway drains first, and the end of stdin ends the worker.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    # Elsewhere there is no such thing: time alone is bounded there, and the end of stdin ends the worker.
     if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

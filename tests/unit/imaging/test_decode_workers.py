@@ -28,6 +28,8 @@ TYPES = frozenset({"image/jpeg", "image/png"})
 SMALL = inspect(encode(stored(), "JPEG"), Limits())
 # About 8 s of decoding, behind a header check that the tests pass by.
 SLOW = SourceImage(jpeg_with_scans(4_000, width=2_000, height=2_000), "image/jpeg", 2_000, 2_000)
+# More than a minute, in which only the gateway's death can end the worker.
+SLOWER = SourceImage(jpeg_with_scans(40_000, width=2_000, height=2_000), "image/jpeg", 2_000, 2_000)
 JOB = Job("JPEG", 64, 32, 1, 32, 16, "JPEG")
 DIES_AT_START = "raise SystemExit(3)"
 DIES_AT_WORK = "import sys; sys.stdout.write(chr(6)); sys.stdout.flush(); sys.stdin.read(1)"
@@ -45,6 +47,11 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def cpu_ticks(pid):
+    """Hundredths of a second of CPU time; a worker that only starts takes less than 10."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
 
 
 async def eventually(condition):
@@ -237,13 +244,12 @@ def test_a_worker_stays_small():
 ORPHAN_MAKER = """
 import asyncio, os, signal, sys
 from gateway.imaging import Preparer
-from tests.unit.imaging.test_decode_workers import SLOW, idle, busy, eventually, prepare
+from tests.unit.imaging.test_decode_workers import SLOWER, busy, cpu_ticks, eventually, prepare
 
 async def main():
-    async with Preparer() as preparer:
-        tasks = [asyncio.create_task(prepare(preparer, SLOW)) for _ in range(2)]
-        await eventually(lambda: len(busy(preparer)) == 2)
-        await asyncio.sleep(0.2)
+    async with Preparer(timeout_s=300) as preparer:
+        tasks = [asyncio.create_task(prepare(preparer, SLOWER, timeout_s=300)) for _ in range(2)]
+        await eventually(lambda: sum(cpu_ticks(pid) > 50 for pid in busy(preparer)) == 2)
         print(*busy(preparer), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 

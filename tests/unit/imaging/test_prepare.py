@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
+from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageCms
 
 from gateway.domain import ImagePlan
 from gateway.errors import InvalidImage
-from gateway.imaging import Limits, Preparer, inspect
+from gateway.imaging import Limits, Preparer, inspect, worker
+from gateway.imaging.frames import Job
 from tests.fixtures.pictures import (
     BLUE,
     GREEN,
@@ -159,6 +161,18 @@ async def test_a_new_encoding_has_no_metadata_but_its_colour_profile(preparer):
     sent = await prepared(preparer, data, to=(32, 16))
     with Image.open(io.BytesIO(sent.data)) as image:
         assert set(image.info) - {"jfif", "jfif_version", "jfif_unit", "jfif_density"} == {"icc_profile"}
+
+
+def test_the_worker_itself_passes_no_comment_on():
+    _, picture = worker.prepare(Job("JPEG", 64, 32, 1, 32, 16, "JPEG"), encode(stored(), "JPEG", comment=b"secret"))
+    assert b"secret" not in picture
+
+
+async def test_a_picture_of_another_size_than_was_checked_is_refused(preparer):
+    source = replace(inspect(encode(stored(), "JPEG"), LIMITS), width_px=65)
+    with pytest.raises(InvalidImage) as caught:
+        await preparer.prepare(source, ImagePlan(32, 16, 0), media_types=BOTH, timeout_s=30)
+    assert caught.value.limit == "decode"
 
 
 async def test_the_plan_is_part_of_what_is_sent(preparer):

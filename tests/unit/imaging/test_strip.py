@@ -97,6 +97,11 @@ async def test_the_thumbnail_in_the_jfif_segment_stays_behind():
     assert await sent(data[:2] + thumbnail + data[20:]) == data
 
 
+async def test_a_webp_no_longer_announces_what_stayed_behind():
+    whole = WITH_METADATA["WEBP"]
+    assert (whole[20], (await sent(whole))[20]) == (0x2C, 0x20)
+
+
 async def test_unknown_chunks_stay_behind():
     data = encode(stored(), "PNG")
     assert await sent(data[:33] + chunk(b"caBX", b"secret") + data[33:]) == data
