@@ -64,7 +64,21 @@ class Pipeline:
 
     async def run(self, task: AnyTask, request: Any, call: Call) -> Any:
         """Answers *request*, whose fields are checked, with `info` filled; raises `GatewayError`."""
-        ask = Ask(
+        try:
+            ask = self._ask(task, request, call)
+            # Its images would be in memory twice for as long as the model thinks.
+            del request
+            answer = await self._model.answer(ask)
+        except InvalidImage as exc:
+            # Found by its header here, by its pixels on the way to a model, or by the model's own decoder.
+            self._metrics.image_rejected(exc.limit)
+            raise
+        response: Any = answer.response
+        self._describe(response.info, ask, answer, self._clock() - call.received_at)
+        return response
+
+    def _ask(self, task: AnyTask, request: Any, call: Call) -> Ask:
+        return Ask(
             query=task.query(request),
             images=tuple(self._images(task, request)),
             options=call.options,
@@ -72,20 +86,10 @@ class Pipeline:
             request_id=call.request_id,
             trace=call.trace,
         )
-        # Its images would be in memory twice for as long as the model thinks.
-        del request
-        answer = await self._model.answer(ask)
-        response: Any = answer.response
-        self._describe(response.info, ask, answer, self._clock() - call.received_at)
-        return response
 
     def _images(self, task: AnyTask, request: Any) -> Iterator[SourceImage]:
         for path, image in task.images(request):
-            try:
-                source = inspect(image.data, self._limits, field=path)
-            except InvalidImage as exc:
-                self._metrics.image_rejected(exc.limit)
-                raise
+            source = inspect(image.data, self._limits, field=path)
             self._metrics.image_received(task.rpc, len(source.data))
             yield source
 

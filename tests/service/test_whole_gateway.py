@@ -194,8 +194,9 @@ async def test_a_further_image_that_cannot_be_decoded_is_named_by_its_own_field(
     Image.new("RGB", (2000, 1500), "teal").save(large, "PNG")
     start = large.getvalue().index(b"IDAT") + 4
     damaged = large.getvalue()[:start] + bytes(1000) + large.getvalue()[start + 1000 :]
-    async with run({"scripted": _script()}) as (stub, _, __):
+    async with run({"scripted": _script()}) as (stub, http, _):
         request = pb.VQARequest(image=_png(), images=[image_pb2.Image(data=damaged)], question="what differs?")
         failure = await failure_of(stub.VQA(request, timeout=10))
+        await _until_metrics_have(http, 'vision_gateway_images_rejected_total{limit="decode"} 1.0')
     assert (failure.reason, failure.info.metadata["limit"]) == ("INVALID_IMAGE", "decode")
     assert failure.violations == [("images[0]", failure.message)]
