@@ -131,7 +131,8 @@ class _Launcher:
             on_exit(await triton.process.until_dead())
             if self.clock() - started >= _GOOD_WHILE_S:
                 wait_s = _FIRST_WAIT_S
-            await triton.process.stop()
+            # With its model dead it has nothing to finish: calls would hang until their deadlines.
+            await triton.process.stop(gently=False)
             while True:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)

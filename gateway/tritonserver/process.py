@@ -128,11 +128,11 @@ class Process:
             return "the process of a model died"
         return f"it ended with status {self._process.returncode}"
 
-    async def stop(self) -> None:
-        """Ends it, gently at first; returns when nothing of it is left."""
+    async def stop(self, *, gently: bool = True) -> None:
+        """Ends it, gently at first by default; returns when nothing of it is left."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.terminate()
+                self._process.send_signal(signal.SIGTERM if gently else signal.SIGKILL)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), _EXIT_TIMEOUT_S + 2)
         if self._process.returncode is None:
