@@ -24,6 +24,9 @@ run: $(VENV)/.embedded ## Starts Triton with the CPU model and the gateway, show
 .PHONY: setup
 setup: $(VENV)/.development ## Sets up the development environment
 
+.PHONY: setup-gemma4
+setup-gemma4: $(VENV)/.gemma4 ## Adds torch and transformers, for the tests that run Gemma 4's own classes (about 2.5 GB)
+
 .PHONY: test
 test: setup check ## Sets up and runs every check and the whole suite
 	$(BIN)/python -m pytest $(ARGS)
@@ -75,3 +78,8 @@ $(VENV)/.development: requirements/development.lock pyproject.toml | $(VENV)/bin
 	$(PIP_INSTALL) --require-hashes -r requirements/development.lock | $(DOWNLOADS)
 	$(PIP_INSTALL) --quiet --no-build-isolation --editable .
 	touch $@ $(VENV)/.embedded
+
+$(VENV)/.gemma4: requirements/gemma4.lock $(VENV)/.development
+	@echo "Installing torch and transformers (about 2.5 GB; once)"
+	$(PIP_INSTALL) --require-hashes -r requirements/gemma4.lock | $(DOWNLOADS)
+	touch $@
