@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from gateway import profiles, tasks
 from gateway.backends import open_backend, parse_options
 from gateway.imaging import Limits, Preparer
+from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.metrics import Metrics
 from gateway.model import ProfiledModel
 from gateway.pipeline import Pipeline
@@ -25,7 +26,8 @@ from gateway.policies.fallback import Fallback
 from gateway.policies.limit import Limit
 from gateway.policies.route import Route
 from gateway.pricing import FREE, Price, per_million
-from gateway.server import http, lag
+from gateway.quoting import Quoter
+from gateway.server import http, lag, methods
 from gateway.server.admission import Admission
 from gateway.server.listen import Listener
 from gateway.server.readiness import Readiness
@@ -108,17 +110,24 @@ async def run(
         preparer = await stack.enter_async_context(
             Preparer(workers=settings.images.workers, timeout_s=settings.images.timeout_s)
         )
+        ledger = await _ledger(settings.ledger.url, stack, metrics)
         known = tasks.load()
         candidates = {}
         for plan in plans:
-            candidates[plan.name] = await _open(plan, stack, known, preparer, metrics, clock)
+            candidates[plan.name] = await _open(plan, stack, known, preparer, metrics, clock, ledger)
         # Route -> Fallback -> for each model: Cap -> Limit -> Account -> the model itself.
         model = Route(candidates, settings.all_routes, try_in_turn=partial(Fallback, metrics=metrics, clock=clock))
         pipeline = Pipeline(model, limits=_limits(settings.images), metrics=metrics, clock=clock)
         readiness = Readiness({name: candidate.model for name, candidate in candidates.items()}, metrics)
         admission = Admission(server.max_inflight, metrics)
         listener = Listener(
-            Service(known, pipeline, admission=admission, metrics=metrics, settings=server, clock=clock),
+            Service(
+                methods.bind(known, pipeline, model.offers),
+                admission=admission,
+                metrics=metrics,
+                settings=server,
+                clock=clock,
+            ),
             admission=admission,
             readiness=readiness,
             max_message_bytes=settings.images.max_mib * _MIB + _REST_OF_MESSAGE,
@@ -138,28 +147,36 @@ async def run(
             await listener.drain(wait_s=server.drain_wait_s, grace_s=server.grace_s)
 
 
-async def _open(
+async def _open(  # noqa: PLR0913  what all models share
     plan: _Plan,
     stack: AsyncExitStack,
     known: Mapping[str, AnyTask],
     preparer: Preparer,
     metrics: Metrics,
     clock: Clock,
+    ledger: Ledger | None,
 ) -> Candidate:
     """Connects to one model and stacks its policies, the outermost last."""
     settings = plan.settings
+    quoter = Quoter(plan.name, plan.profile, plan.price, known)
     innermost = ProfiledModel(
         name=plan.name,
         kind=settings.kind,
         backend=await stack.enter_async_context(open_backend(settings.kind, plan.options)),
         profile=plan.profile,
-        price=plan.price,
         tasks=known,
         preparer=preparer,
         clock=clock,
     )
     model: Model = Account(
-        innermost, name=plan.name, provider=settings.kind, price=plan.price, metrics=metrics, clock=clock
+        innermost,
+        name=plan.name,
+        provider=settings.kind,
+        price=plan.price,
+        metrics=metrics,
+        clock=clock,
+        provider_model=str(getattr(plan.options, "model", "")),
+        ledger=ledger,
     )
     model = Limit(
         model,
@@ -169,8 +186,19 @@ async def _open(
         metrics=metrics,
         clock=clock,
     )
-    model = Cap(model, name=plan.name, quote=innermost.quote, metrics=metrics)
-    return Candidate(plan.name, model, local=plan.local, quality=plan.quality, quote=innermost.quote)
+    model = Cap(model, name=plan.name, fit=quoter.fit, metrics=metrics)
+    return Candidate(plan.name, model, local=plan.local, quality=plan.quality, quote=quoter.quote, fit=quoter.fit)
+
+
+async def _ledger(url: str, stack: AsyncExitStack, metrics: Metrics) -> Ledger | None:
+    if url == "off":
+        return None
+    try:
+        return await stack.enter_async_context(
+            Ledger.open(url, lost=metrics.ledger_rows_lost, backlog=metrics.ledger_backlog)
+        )
+    except LedgerUnavailable as exc:
+        raise SettingsError([f"ledger.url: {exc}"]) from None
 
 
 def _limits(images: ImageSettings) -> Limits:

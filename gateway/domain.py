@@ -115,6 +115,7 @@ class Options:
     allow_fallback: bool | None = None
     local_only: bool = False
     service_tier: ServiceTier = ServiceTier.STANDARD
+    max_image_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +182,22 @@ class Attempt:
     duration_s: float = 0.0
     cost_nano_usd: int = 0
     usage: Usage = field(default_factory=Usage)
+    cost_basis: CostBasis = CostBasis.FREE
 
 
 @dataclass(slots=True)
 class Trace:
-    """What happened to one call so far; written along the way, read when it ends."""
+    """What happened to one call so far; written along the way, read when it ends.
+
+    *asked* estimates what the model that is being asked right now reads; None where none is.
+    """
 
     attempts: list[Attempt] = field(default_factory=list)
     route_reason: str = ""
     queue_s: float = 0.0
     image_s: float = 0.0
     upstream_s: float = 0.0
+    asked: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,19 +214,38 @@ class Ask:
     deadline: float
     request_id: str
     trace: Trace = field(default_factory=Trace)
+    principal: str = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
     """What one ask would cost at one model, before it is asked; money in nano-USD.
 
-    *max_cost* bounds the bill from above: all tokens at full price, and as much output as the call may write.
+    *image_tokens* are exact by the family's rule; *input_tokens* are those and an estimate of the text's.
+    *max_cost* bounds the bill from above: a token for each byte of text, and as much output as the call may write.
+    *sent_px* is the width and height of the first image as it would be sent.
     """
 
     image_tokens: int
     input_tokens: int
+    max_output_tokens: int
     expected_cost: int
     max_cost: int
+    price_version: str = ""
+    sent_px: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model that may be asked, and what it would cost; *quote* is None where *skip_reason* says why it cannot.
+
+    *latency_s* is the time to expect; None where too few calls were made to tell.
+    """
+
+    model: str
+    quote: Quote | None
+    skip_reason: str = ""
+    latency_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

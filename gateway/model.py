@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-import orjson
-
-from gateway.domain import Answer, Prompt, Quote, Reasoning, ServiceTier
-from gateway.errors import DeadlineTooShort, GatewayError, UnsupportedByModel
-from gateway.profiles import Sampling, text_tokens
-from gateway.tasks import Wording
+from gateway.brief import brief
+from gateway.domain import Answer, Prompt
+from gateway.errors import DeadlineTooShort, GatewayError
+from gateway.profiles import Sampling
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.backends import Backend
-    from gateway.domain import Ask, Clock, Completion, ImagePlan, Options, SentImage
+    from gateway.brief import Brief
+    from gateway.domain import Ask, Clock, Completion, ImagePlan, SentImage
     from gateway.imaging import Preparer
-    from gateway.pricing import Price
     from gateway.profiles import Profile
     from gateway.tasks import AnyTask
 
 # Below this no model answers; starting would only cost.
 _SHORTEST_S = 0.02
-# Between the medians that Roboflow's comparison gives for Gemma 4 26B A4B (214) and GPT-5.5 (138).
-_TYPICAL_OUTPUT = 176
-# English prose in UTF-8, for either tokenizer.
-_BYTES_PER_TOKEN = 4
-# Tokens left for thoughts where the caller sets no bound: an answer cut off after long thinking is paid for nothing.
-_THOUGHT_ROOM = {Reasoning.NONE: 0, Reasoning.LOW: 2_048, Reasoning.MEDIUM: 8_192, Reasoning.HIGH: 24_576}
-_MOST_OUTPUT = 32_768
 _NO_SAMPLING = Sampling()
 
 
@@ -46,7 +36,6 @@ class ProfiledModel:
         kind: str,
         backend: Backend,
         profile: Profile,
-        price: Price,
         tasks: Mapping[str, AnyTask],
         preparer: Preparer,
         clock: Clock,
@@ -56,7 +45,6 @@ class ProfiledModel:
         self._kind = kind
         self._backend = backend
         self._profile = profile
-        self._price = price
         self._tasks = tasks
         self._preparer = preparer
         self._clock = clock
@@ -64,10 +52,11 @@ class ProfiledModel:
     async def answer(self, ask: Ask) -> Answer:
         """Prepares the images, asks the backend once, and parses what it says."""
         task = self._tasks[ask.query.rpc]
-        plans = self._plans(ask)
+        told = brief(ask, self._name, self._profile, self._tasks)
+        plans = told.plans
         images = await self._prepare(ask, plans)
-        prompt = self._prompt(ask, self._wording(ask, plans[0]))
-        completion = await self._complete(ask, prompt, images)
+        prompt = self._prompt(ask, told)
+        completion = await self._complete(ask, told, prompt, images)
         try:
             text = self._profile.read(completion.text)
             response = task.parse(text, ask.query, self._profile, plans[0])
@@ -75,6 +64,8 @@ class ProfiledModel:
             # What cannot be used was billed all the same.
             exc.usage = completion.usage
             exc.service_tier = completion.service_tier.value
+            exc.estimated = completion.estimated
+            exc.provider_model = completion.provider_model
             raise
         return Answer(
             response=response,
@@ -89,37 +80,7 @@ class ProfiledModel:
         """Tells whether the backend can be asked."""
         return await self._backend.ready()
 
-    def quote(self, ask: Ask) -> Quote:
-        """Prices *ask* before it is asked; calls nobody."""
-        plans = self._plans(ask)
-        wording = self._wording(ask, plans[0])
-        text = wording.system + wording.user + (orjson.dumps(wording.schema).decode() if wording.schema else "")
-        reads = Usage(input_text=text_tokens(text), input_image=sum(plan.token_count for plan in plans))
-        longest = _most_output(ask.options, wording)
-        tier = ask.options.service_tier
-        prose = replace(reads, input_text=-(-reads.input_text // _BYTES_PER_TOKEN))
-        typical = self._price.cost(prose + Usage(output=min(longest, _TYPICAL_OUTPUT)), tier)
-        # A provider may serve, and bill, the standard tier in place of a cheaper one.
-        worst = max(self._price.cost(reads + Usage(output=longest), each) for each in (tier, ServiceTier.STANDARD))
-        return Quote(reads.input_image, reads.input_total, typical, worst)
-
-    def _plans(self, ask: Ask) -> list[ImagePlan]:
-        if len(ask.images) > self._profile.max_images:
-            raise UnsupportedByModel(
-                f"{self._name} takes at most {self._profile.max_images} image(s); {len(ask.images)} were sent",
-                metadata={"limit": "images", "max_images": str(self._profile.max_images)},
-            )
-        detail = ask.options.image_detail or self._profile.details[ask.query.rpc]
-        return [self._profile.plan(image.width_px, image.height_px, detail) for image in ask.images]
-
-    def _wording(self, ask: Ask, plan: ImagePlan) -> Wording:
-        if self._profile.takes_query:
-            query = {"rpc": ask.query.rpc, **asdict(ask.query)}  # type: ignore[call-overload]  # Every Query is a dataclass.
-            return Wording(user=orjson.dumps(query).decode(), max_output_tokens=_TYPICAL_OUTPUT)
-        wording: Wording = self._tasks[ask.query.rpc].wording(ask.query, self._profile, plan)
-        return wording
-
-    async def _prepare(self, ask: Ask, plans: list[ImagePlan]) -> list[SentImage]:
+    async def _prepare(self, ask: Ask, plans: tuple[ImagePlan, ...]) -> list[SentImage]:
         started = self._clock()
         try:
             async with asyncio.TaskGroup() as group:
@@ -138,7 +99,8 @@ class ProfiledModel:
             ask.trace.image_s += self._clock() - started
         return [job.result() for job in jobs]
 
-    def _prompt(self, ask: Ask, wording: Wording) -> Prompt:
+    def _prompt(self, ask: Ask, told: Brief) -> Prompt:
+        wording = told.wording
         options = ask.options
         # A family without sampling settings refuses to be given any: the caller's are then ignored, as documented.
         sampling = self._profile.sampling.get(ask.query.rpc, _NO_SAMPLING)
@@ -151,7 +113,7 @@ class ProfiledModel:
             user=wording.user,
             schema=wording.schema if self._profile.structured_output else None,
             schema_name=ask.query.rpc.lower(),
-            max_output_tokens=_most_output(options, wording),
+            max_output_tokens=told.max_output_tokens,
             reasoning=options.reasoning,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -161,18 +123,14 @@ class ProfiledModel:
             request_id=ask.request_id,
         )
 
-    async def _complete(self, ask: Ask, prompt: Prompt, images: list[SentImage]) -> Completion:
+    async def _complete(self, ask: Ask, told: Brief, prompt: Prompt, images: list[SentImage]) -> Completion:
         started = self._clock()
         left = ask.deadline - started
         if left < _SHORTEST_S:
             raise DeadlineTooShort(f"{max(left, 0.0):.3f} s are left, too few to ask {self._name}")
+        # Should the call be given up, it may be billed, and nobody will tell for what.
+        ask.trace.asked = Usage(input_text=told.text_tokens, input_image=told.image_tokens)
         try:
             return await self._backend.complete(prompt, images, timeout_s=left)
         finally:
             ask.trace.upstream_s += self._clock() - started
-
-
-def _most_output(options: Options, wording: Wording) -> int:
-    """Gives the most tokens of answer and thoughts together: the caller's bound, else the task's and room to think."""
-    room = wording.max_output_tokens + _THOUGHT_ROOM[options.reasoning]
-    return options.max_output_tokens or min(room, _MOST_OUTPUT)

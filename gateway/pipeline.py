@@ -65,7 +65,7 @@ class Pipeline:
     async def run(self, task: AnyTask, request: Any, call: Call) -> Any:
         """Answers *request*, whose fields are checked, with `info` filled; raises `GatewayError`."""
         try:
-            ask = self._ask(task, request, call)
+            ask = self.ask(task, request, call)
             # Its images would be in memory twice for as long as the model thinks.
             del request
             answer = await self._model.answer(ask)
@@ -77,7 +77,8 @@ class Pipeline:
         self._describe(response.info, ask, answer, self._clock() - call.received_at)
         return response
 
-    def _ask(self, task: AnyTask, request: Any, call: Call) -> Ask:
+    def ask(self, task: AnyTask, request: Any, call: Call) -> Ask:
+        """Says what *request* asks, its images checked by their headers; raises `InvalidImage`."""
         return Ask(
             query=task.query(request),
             images=tuple(self._images(task, request)),
@@ -85,6 +86,7 @@ class Pipeline:
             deadline=call.deadline,
             request_id=call.request_id,
             trace=call.trace,
+            principal=call.principal,
         )
 
     def _images(self, task: AnyTask, request: Any) -> Iterator[SourceImage]:
@@ -106,7 +108,8 @@ class Pipeline:
         info.cost_nano_usd = sum(attempt.cost_nano_usd for attempt in trace.attempts)
         # A free model may answer after one that was paid to fail; how surely that was counted is not on the record.
         is_paid = answer.cost_basis is CostBasis.FREE and info.cost_nano_usd
-        info.cost_basis = _BASES[CostBasis.ESTIMATED if is_paid else answer.cost_basis]
+        is_unsure = is_paid or any(attempt.cost_basis is CostBasis.ESTIMATED for attempt in trace.attempts)
+        info.cost_basis = _BASES[CostBasis.ESTIMATED if is_unsure else answer.cost_basis]
         info.usage.CopyFrom(_usage(sum((attempt.usage for attempt in trace.attempts), Usage())))
         for attempt in trace.attempts:
             added = info.attempts.add(
@@ -131,6 +134,7 @@ class Pipeline:
         info.image.sent_width_px = answer.sent.plan.width_px
         info.image.sent_height_px = answer.sent.plan.height_px
         info.image.sent_byte_count = len(answer.sent.data)
+        info.image.token_count = answer.sent.plan.token_count
 
 
 def overhead_s(trace: Trace, total_s: float) -> float:

@@ -33,3 +33,4 @@ class Candidate:
     local: bool
     quality: float | None
     quote: Callable[[Ask], Quote]
+    fit: Callable[[Ask, int], Ask]

@@ -10,19 +10,19 @@ from gateway.errors import CostAboveLimit, UnsupportedByModel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.domain import Answer, Ask, Quote
+    from gateway.domain import Answer, Ask
     from gateway.metrics import Metrics
     from gateway.policies import Model
 
 
 class Cap:
-    """Passes a call on only if its worst case fits into what earlier attempts left of `max_cost`."""
+    """Makes a call's worst case fit into what earlier attempts left of `max_cost`, or passes it by."""
 
-    def __init__(self, inner: Model, *, name: str, quote: Callable[[Ask], Quote], metrics: Metrics) -> None:
-        """*quote* prices an ask at this model before it is asked."""
+    def __init__(self, inner: Model, *, name: str, fit: Callable[[Ask, int], Ask], metrics: Metrics) -> None:
+        """*fit* makes an ask fit into an allowance in nano-USD, or raises `CostAboveLimit`."""
         self._inner = inner
         self._name = name
-        self._quote = quote
+        self._fit = fit
         self._metrics = metrics
 
     async def answer(self, ask: Ask) -> Answer:
@@ -30,24 +30,17 @@ class Cap:
         limit = ask.options.max_cost_nano_usd
         if limit is not None:
             spent = sum(attempt.cost_nano_usd for attempt in ask.trace.attempts)
-            worst = self._worst(ask)
-            if spent + worst > limit:
+            try:
+                ask = self._fit(ask, max(limit - spent, 0))
+            except CostAboveLimit:
                 ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, CostAboveLimit.reason))
                 self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=CostAboveLimit.reason)
-                raise CostAboveLimit(
-                    f"{self._name} may cost up to {worst} nano-USD, {spent} are spent, max_cost_nano_usd is {limit}: "
-                    "lower image_detail or max_output_tokens, or allow more",
-                    metadata={"max_cost_nano_usd": str(limit), "worst_case_nano_usd": str(worst)},
-                )
+                raise
+            except UnsupportedByModel:
+                # It asks nobody, and says so itself when asked, which puts it on the call's record.
+                pass
         return await self._inner.answer(ask)
 
     async def ready(self) -> bool:
         """Tells whether the inner model is ready."""
         return await self._inner.ready()
-
-    def _worst(self, ask: Ask) -> int:
-        try:
-            return self._quote(ask).max_cost
-        except UnsupportedByModel:
-            # It asks nobody, and says so itself when asked, which puts it on the call's record.
-            return 0

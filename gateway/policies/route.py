@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gateway.domain import Priority
-from gateway.errors import UnknownModel, UnsupportedByModel
+from gateway.domain import Offer, Priority
+from gateway.errors import GatewayError, UnknownModel, UnsupportedByModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,8 +30,13 @@ class Route:
         routes: Mapping[str, Sequence[str]],
         *,
         try_in_turn: Callable[[Sequence[Candidate]], Model],
+        expected_s: Callable[[str, str], float | None] = lambda _, __: None,
     ) -> None:
-        """*routes* has at least `default`; every name in it is a key of *candidates*."""
+        """*routes* has at least `default`; every name in it is a key of *candidates*.
+
+        *expected_s* tells how long a call of an RPC to a model takes, where that is known.
+        """
+        self._expected_s = expected_s
         self._candidates = candidates
         self._routes = routes
         self._try_in_turn = try_in_turn
@@ -40,9 +45,25 @@ class Route:
         """Asks the chosen models in turn; raises `UnknownModel` for a name that is not configured."""
         return await self._try_in_turn(self._choose(ask)).answer(ask)
 
+    def offers(self, ask: Ask) -> list[Offer]:
+        """Prices *ask* at each model that would be asked, in that order; raises like `answer` for an unknown name."""
+        return [self._offer(candidate, ask) for candidate in self._choose(ask)]
+
     async def ready(self) -> bool:
         """Tells whether any model is ready."""
         return any([await candidate.model.ready() for candidate in self._candidates.values()])
+
+    def _offer(self, candidate: Candidate, ask: Ask) -> Offer:
+        latency_s = self._expected_s(ask.query.rpc, candidate.name)
+        limit = ask.options.max_cost_nano_usd
+        quote = None
+        try:
+            quote = candidate.quote(ask)
+            if limit is not None:
+                quote = candidate.quote(candidate.fit(ask, limit))
+        except GatewayError as exc:
+            return Offer(candidate.name, quote, exc.reason, latency_s)
+        return Offer(candidate.name, quote, "", latency_s)
 
     def _choose(self, ask: Ask) -> list[Candidate]:
         options = ask.options

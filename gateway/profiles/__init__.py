@@ -75,7 +75,8 @@ class Profile:
     itself as JSON, in fractions of the upright picture, in place of words (the embedded model).
     *shows_schema* says that the provider tells the model what the schema of an answer is; else the wording does.
     *quality* is the share of correct answers in [0, 1] on a stated benchmark, for `priority: QUALITY`; None is unknown.
-    *plan* gives size and token count for an image of (upright width, height in pixels) at a detail.
+    *plan* gives size and token count for an image of (upright width, height in pixels) at a detail, of at most so many
+    tokens where that is not None; raises `UnsupportedByModel` where no picture has so few.
     *price* gives the price of a model by the name its provider knows it by, unless the settings have one; raises
     `UnknownPriceError`.
     *read* takes a completion's text and gives the answer in it (thoughts stripped), or raises `UnsupportedByModel`
@@ -90,7 +91,7 @@ class Profile:
     media_types: frozenset[str]
     max_images: int
     context_tokens: int
-    plan: Callable[[int, int, ImageDetail], ImagePlan]
+    plan: Callable[[int, int, ImageDetail, int | None], ImagePlan]
     details: Mapping[str, ImageDetail]
     price: Callable[[str], Price]
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
@@ -109,13 +110,3 @@ def load(family: str) -> Profile:
         raise LookupError(f"there is no model family {family!r}; there are {', '.join(families)}")
     profile: Profile = import_module(f"{__name__}.{family}").PROFILE
     return profile
-
-
-def text_tokens(text: str) -> int:
-    """Bounds from above how many tokens *text* is to any family here, without its tokenizer.
-
-    A bound rather than a guess, so that a call cannot cost more than its caller allows: it is the number of UTF-8
-    bytes. Byte-level BPE (GPT) and SentencePiece with byte fallback (Gemma) never make a token of less than one byte.
-    English prose is about a quarter of it; that leaves room for the few tokens that mark turns and roles.
-    """
-    return len(text.encode("utf-8", "surrogatepass"))

@@ -21,7 +21,7 @@ _LONGEST_SIDE_PX = {
 _MESSAGE_CHARACTERS = 500
 
 
-def _plan(width_px: int, height_px: int, detail: ImageDetail) -> ImagePlan:
+def _plan(width_px: int, height_px: int, detail: ImageDetail, _: int | None = None) -> ImagePlan:
     """Passes images through up to a longest side, which bounds the time they take."""
     scale = min(1.0, _LONGEST_SIDE_PX[detail] / max(width_px, height_px))
     return ImagePlan(max(1, round(width_px * scale)), max(1, round(height_px * scale)), token_count=0)

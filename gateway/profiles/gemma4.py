@@ -6,7 +6,7 @@ import math
 import re
 
 from gateway.domain import ImageDetail, ImagePlan
-from gateway.errors import InvalidImage
+from gateway.errors import InvalidImage, UnsupportedByModel
 from gateway.pricing import per_million
 from gateway.profiles import BoxConvention, Profile, Sampling
 
@@ -14,7 +14,8 @@ from gateway.profiles import BoxConvention, Profile, Sampling
 _CELL_PX = 48
 # `<|image>` and `<image|>` around the soft tokens.
 _MARKS = 2
-# The model has 70, 140, 280 (its own default), 560 and 1120. 70 is left out: it is meant for frames of video.
+# All that the model has; 280 is its own default. 70, meant for frames of video, serves callers who bound the tokens.
+_ALL_BUDGETS = (1120, 560, 280, 140, 70)
 _BUDGETS = {
     ImageDetail.LOW: 140,
     ImageDetail.MEDIUM: 280,
@@ -23,12 +24,26 @@ _BUDGETS = {
 }
 
 
-def _plan(width_px: int, height_px: int, detail: ImageDetail) -> ImagePlan:
+def _plan(width_px: int, height_px: int, detail: ImageDetail, max_tokens: int | None = None) -> ImagePlan:
+    """Takes the budget of the detail, or the largest below it that *max_tokens* allows."""
+    if max_tokens is None:
+        return _within(width_px, height_px, _BUDGETS[detail])
+    for budget in _ALL_BUDGETS:
+        if budget <= _BUDGETS[detail]:
+            plan = _within(width_px, height_px, budget)
+            if plan.token_count <= max_tokens:
+                return plan
+    raise UnsupportedByModel(
+        f"at the least an image costs {plan.token_count} tokens, and max_image_tokens is {max_tokens}",
+        metadata={"limit": "max_image_tokens", "least": str(plan.token_count)},
+    )
+
+
+def _within(width_px: int, height_px: int, budget: int) -> ImagePlan:
     """Shrinks to the pixels that the budget can use; smaller images are enlarged by the model, which costs the same.
 
     Raises `InvalidImage` when the longer side is so long that the shorter one is not left a single cell.
     """
-    budget = _BUDGETS[detail]
     columns, rows = _grid(width_px, height_px, budget)
     if not columns or not rows:
         error = InvalidImage(

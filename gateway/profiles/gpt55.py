@@ -34,12 +34,13 @@ _LIMITS = {
 }
 
 
-def _plan(width_px: int, height_px: int, detail: ImageDetail) -> ImagePlan:
+def _plan(width_px: int, height_px: int, detail: ImageDetail, max_tokens: int | None = None) -> ImagePlan:
     """Shrinks to the limit as OpenAI would; tokens are 1.2 for each patch, rounded up."""
     limit = _LIMITS[detail]
     width, height = _within_side(width_px, height_px, limit.side_px)
-    if _patches(width, height) > limit.patches:
-        width, height = _within_patches(width, height, limit.patches)
+    patches = limit.patches if max_tokens is None else min(limit.patches, max_tokens * 5 // _FIFTHS_OF_TOKEN_PER_PATCH)
+    if _patches(width, height) > patches:
+        width, height = _within_patches(width, height, patches)
     token_count = -(-_patches(width, height) * _FIFTHS_OF_TOKEN_PER_PATCH // 5)
     return ImagePlan(width, height, token_count, limit.detail)
 

@@ -29,11 +29,11 @@ _LONGEST_VARINT = 10
 
 def parse(raw: bytes, request: type[MessageT]) -> MessageT:
     """Reads *raw* as a *request*, or raises `MalformedRequest`."""
-    images = _image_fields(request.DESCRIPTOR)
     besides_images = 0
     try:
-        for count, (number, size) in enumerate(_fields(raw)):
-            besides_images += 0 if number in images else size
+        # As mypy sees it, a descriptor of upb's is of another type.
+        for count, size in enumerate(_sizes(memoryview(raw), request.DESCRIPTOR)):  # type: ignore[arg-type]
+            besides_images += size
             if count >= _MOST_FIELDS:
                 raise MalformedRequest(f"the message has more than {_MOST_FIELDS} fields")
             if besides_images > _MOST_BYTES_BESIDES_IMAGES:
@@ -43,31 +43,52 @@ def parse(raw: bytes, request: type[MessageT]) -> MessageT:
         raise MalformedRequest(f"the message is not a {request.DESCRIPTOR.full_name}") from None
 
 
+def _sizes(raw: memoryview, descriptor: Descriptor) -> Iterator[int]:
+    """Gives the size of each field, 0 for images; of a message that holds images, its own fields in its place."""
+    images, requests = _with_images(descriptor)
+    for number, first, start, end in _fields(raw):
+        if number in images:
+            yield 0
+        elif number in requests:
+            yield from _sizes(raw[start:end], requests[number])
+        else:
+            yield end - first
+
+
 @cache
-def _image_fields(descriptor: Descriptor) -> frozenset[int]:
-    return frozenset(field.number for field in descriptor.fields if field.message_type is _IMAGE)
+def _with_images(descriptor: Descriptor) -> tuple[frozenset[int], dict[int, Descriptor]]:
+    """Gives the numbers of the fields that are images, and the types of those that hold some, by number."""
+    kinds = {field.number: field.message_type for field in descriptor.fields if field.message_type}
+    images = frozenset(number for number, kind in kinds.items() if kind is _IMAGE)
+    holding = {
+        number: kind for number, kind in kinds.items() if any(each.message_type is _IMAGE for each in kind.fields)
+    }
+    return images, holding
 
 
-def _fields(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Gives number and size of each top-level field; raises IndexError past the end, DecodeError for odd types."""
+def _fields(raw: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Gives of each field its number, its start, and start and end of what it holds.
+
+    Raises IndexError past the end of *raw*, and DecodeError for types that proto3 does not have.
+    """
     at = 0
     while at < len(raw):
-        start = at
-        tag, at = _varint(raw, at)
+        first = at
+        tag, start = _varint(raw, at)
         kind = tag & 7
         if kind == _LENGTH:
-            size, at = _varint(raw, at)
-            at += size
+            size, start = _varint(raw, start)
+            at = start + size
         elif kind == _VARINT:
-            _, at = _varint(raw, at)
+            _, at = _varint(raw, start)
         elif kind in {_FIXED64, _FIXED32}:
-            at += 8 if kind == _FIXED64 else 4
+            at = start + (8 if kind == _FIXED64 else 4)
         else:
             raise DecodeError
-        yield tag >> 3, at - start
+        yield tag >> 3, first, start, at
 
 
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
+def _varint(raw: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for index in range(_LONGEST_VARINT):
         byte = raw[at + index]

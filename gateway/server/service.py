@@ -1,4 +1,4 @@
-"""Binds every RPC of the proto to its task, and takes each call from its headers to its answer."""
+"""Binds every RPC of the proto to its method, and takes each call from its headers to its answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grpc import StatusCode
 from gateway.domain import Trace
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidImage, UnknownMethod
 from gateway.pipeline import Call
-from gateway.server import access, body, correlation, status, validate
+from gateway.server import access, body, correlation, status
 from gateway.server.parse import parse
 from visiongateway.v1 import vision_service_pb2
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
     from gateway.domain import Clock, Options
     from gateway.metrics import Metrics
-    from gateway.pipeline import Pipeline
     from gateway.server.admission import Admission, Seat
+    from gateway.server.methods import Method
     from gateway.settings import ServerSettings
-    from gateway.tasks import AnyTask
 
     Context = grpc.aio.ServicerContext[Any, Any]
     _Handler = grpc.RpcMethodHandler[Any, Any]
@@ -52,26 +51,24 @@ class Service(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        tasks: Mapping[str, AnyTask],
-        pipeline: Pipeline,
+        methods: Mapping[str, Method],
         *,
         admission: Admission,
         metrics: Metrics,
         settings: ServerSettings,
         clock: Clock,
     ) -> None:
-        """Raises LookupError unless there is one task for each RPC of the proto."""
+        """Raises LookupError unless there is one method for each RPC of the proto."""
         names = {method.name for method in SERVICE.methods}
-        if names != tasks.keys():
-            raise LookupError(f"proto and tasks differ: {', '.join(sorted(names ^ tasks.keys()))}")
-        self._pipeline = pipeline
+        if names != methods.keys():
+            raise LookupError(f"proto and methods differ: {', '.join(sorted(names ^ methods.keys()))}")
         self._admission = admission
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
         self._handlers: dict[str, _Handler] = {
-            f"/{SERVICE.full_name}/{name}": grpc.stream_unary_rpc_method_handler(partial(self._serve, task))
-            for name, task in tasks.items()
+            f"/{SERVICE.full_name}/{name}": grpc.stream_unary_rpc_method_handler(partial(self._serve, method))
+            for name, method in methods.items()
         }
         self._unknown: _Handler = grpc.stream_unary_rpc_method_handler(partial(self._serve, None))
 
@@ -82,17 +79,17 @@ class Service(grpc.GenericRpcHandler):
             return None
         return self._handlers.get(method, self._unknown)
 
-    async def _serve(self, task: AnyTask | None, _: object, context: Context) -> bytes:
+    async def _serve(self, method: Method | None, _: object, context: Context) -> bytes:
         """Answers one call; whatever goes wrong is counted, logged, and told to the caller."""
         record = access.Record(
-            rpc=task.rpc if task else "unknown",
+            rpc=method.rpc if method else "unknown",
             request_id=correlation.request_id(context.invocation_metadata()),
             received_at=self._clock(),
             trace=Trace(),
         )
         allowed_s: float | None = context.time_remaining()
         try:
-            answer = await self._answer(task, context, record, allowed_s)
+            answer = await self._answer(method, context, record, allowed_s)
         except asyncio.CancelledError as exc:
             self._gone(record, exc, allowed_s, context.time_remaining())
             raise
@@ -110,14 +107,14 @@ class Service(grpc.GenericRpcHandler):
         return await context.abort(failure.code, told.message, (*_trailers(record), *status.trailers(failure, told)))
 
     async def _answer(
-        self, task: AnyTask | None, context: Context, record: access.Record, allowed_s: float | None
+        self, method: Method | None, context: Context, record: access.Record, allowed_s: float | None
     ) -> bytes:
-        if task is None:
+        if method is None:
             raise UnknownMethod("the service has no such method")
         given_s = self._settings.default_deadline_s if allowed_s is None else allowed_s
         given_s = min(given_s, self._settings.max_deadline_s)
         async with self._admission.admit() as seat:
-            request, options = await self._receive(task, context, record, seat, given_s)
+            request, options = await self._receive(method, context, record, seat, given_s)
             left_s = given_s - record.body_s
             seat.end_after(left_s, DeadlineExceeded(f"the time of this call, {given_s:g} s, is up"))
             call = Call(
@@ -128,16 +125,16 @@ class Service(grpc.GenericRpcHandler):
                 options=options,
                 trace=record.trace,
             )
-            running = self._pipeline.run(task, request, call)
+            running = method.answer(request, call)
             # Else the images stay in memory here too for as long as the model thinks.
             del request
             response = await running
-            record.info = response.info
+            record.info = getattr(response, "info", None)
             answer: bytes = response.SerializeToString()
             return answer
 
     async def _receive(
-        self, task: AnyTask, context: Context, record: access.Record, seat: Seat, given_s: float
+        self, method: Method, context: Context, record: access.Record, seat: Seat, given_s: float
     ) -> tuple[Any, Options]:
         """Reads the request within the time there is for it, and checks it."""
         wait_s = min(self._settings.body_timeout_s, given_s)
@@ -146,9 +143,9 @@ class Service(grpc.GenericRpcHandler):
         self._admission.body_read(seat)
         record.body_s = self._clock() - record.received_at
         record.byte_count = len(raw)
-        request = parse(raw, task.request)
+        request = parse(raw, method.request)
         try:
-            return request, validate.check(task, request)
+            return request, method.check(request)
         except InvalidImage as exc:
             self._metrics.image_rejected(exc.limit)
             raise

@@ -48,18 +48,21 @@ _ENUMS: dict[str, dict[Any, Any]] = {
     "service_tier": _SERVICE_TIERS,
 }
 _TOKENS = (16, 32_768)
+_IMAGE_TOKENS = (64, 16_384)
 _TEMPERATURES = (0.0, 2.0)
 _NOTHING = (image_pb2.Image(), image_pb2.Image(data=b""), image_pb2.Image(url=""))
 
 
-def check(task: AnyTask, request: Any) -> Options:
+def check(task: AnyTask, request: Any, *, at: str = "") -> Options:
     """Gives the options of a request in which everything is in range.
 
     Raises `InvalidField` with every violation, those of images among them; `InvalidImage` when nothing but images is
-    wrong; `UrlForbidden` when an image is an address and nothing else is wrong.
+    wrong; `UrlForbidden` when an image is an address and nothing else is wrong. *at* goes before each path, such as
+    `caption.`.
     """
-    images = [path for path, image in task.images(request) if _is_missing(image)]
-    fields = [*_options(request.options), *task.violations(request)]
+    images = [f"{at}{path}" for path, image in task.images(request) if _is_missing(image)]
+    wrong = (*_options(request.options), *task.violations(request))
+    fields = [Violation(f"{at}{violation.field}", violation.description) for violation in wrong]
     missing = [Violation(path, "there is no image, or it has no bytes") for path in images]
     if fields:
         raise InvalidField([*missing, *fields])
@@ -69,7 +72,7 @@ def check(task: AnyTask, request: Any) -> Options:
     for path, image in task.images(request):
         if image.HasField("url"):
             raise UrlForbidden(
-                "this gateway fetches no addresses; send the bytes of the image", metadata={"field": f"{path}.url"}
+                "this gateway fetches no addresses; send the bytes of the image", metadata={"field": f"{at}{path}.url"}
             )
     return _converted(request.options)
 
@@ -91,6 +94,9 @@ def _options(options: pb.CallOptions) -> Iterator[Violation]:
     least, most = _TOKENS
     if options.HasField("max_output_tokens") and not least <= options.max_output_tokens <= most:
         yield Violation("options.max_output_tokens", f"must be in [{least}, {most}]")
+    least, most = _IMAGE_TOKENS
+    if options.HasField("max_image_tokens") and not least <= options.max_image_tokens <= most:
+        yield Violation("options.max_image_tokens", f"must be in [{least}, {most}]")
     coldest, hottest = _TEMPERATURES
     # Written so that NaN is out of range too.
     if options.HasField("temperature") and not coldest <= options.temperature <= hottest:
@@ -116,4 +122,5 @@ def _converted(options: pb.CallOptions) -> Options:
         allow_fallback=given("allow_fallback"),
         local_only=options.local_only,
         service_tier=_SERVICE_TIERS[options.service_tier],
+        max_image_tokens=given("max_image_tokens"),
     )

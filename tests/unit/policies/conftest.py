@@ -86,7 +86,8 @@ def model(clock):
 @pytest.fixture
 def candidate(model):
     def make(name, *steps, local=True, quality=None, cost=0, **facts):
-        return Candidate(name, model(name, *steps, **facts), local, quality, lambda _: Quote(0, 0, cost, cost))
+        inner = model(name, *steps, **facts)
+        return Candidate(name, inner, local, quality, lambda _: Quote(0, 0, 0, cost, cost), lambda asked, _: asked)
 
     return make
 

@@ -20,10 +20,3 @@ def test_an_unknown_family_is_answered_with_the_known_ones():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_has_a_detail_for_every_task(family):
     assert profiles.load(family).details.keys() == tasks.load().keys()
-
-
-@pytest.mark.parametrize(
-    ("text", "bound"), [("", 0), ("How many cups?", 14), ("犬", 3), ("🐈", 4), ("\ud800", 3)], ids=ascii
-)
-def test_the_bound_on_tokens_of_text_is_its_bytes(text, bound):
-    assert profiles.text_tokens(text) == bound

@@ -271,6 +271,7 @@ class CallOptions(_message.Message):
     CACHE_FIELD_NUMBER: _builtins.int
     LOCAL_ONLY_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    MAX_IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model to ask, by the name the operator gave it. Unset: the route decides."""
     route: _builtins.str
@@ -279,7 +280,8 @@ class CallOptions(_message.Message):
     """What to prefer among the models of the route. Unset: the route's own order."""
     max_cost_nano_usd: _builtins.int
     """Most this call may cost, in nano US dollars (10^-9 USD), all attempts together. Range [1, 9223372036854775807].
-    Models whose worst case would exceed it are skipped. Unset: no limit.
+    A call whose worst case would exceed it gets a shorter answer and, unless `image_detail` is set, a smaller image;
+    models that cannot answer within it even so are skipped. Unset: no limit.
     """
     image_detail: Global___ImageDetail.ValueType
     """How much of the image's detail the model gets to see. Unset: chosen for the task."""
@@ -299,6 +301,10 @@ class CallOptions(_message.Message):
     """Keeps the image and the question away from third parties: only models marked local by the operator are asked."""
     service_tier: Global___ServiceTier.ValueType
     """Service tier asked of providers that sell several. Unset: STANDARD. The tier that came back is the one billed."""
+    max_image_tokens: _builtins.int
+    """Most tokens that each image may cost; the image is shrunk to it. Range [64, 16384]. Unset: as `image_detail` says.
+    Ignored by models that count no tokens.
+    """
     def __init__(
         self,
         *,
@@ -315,15 +321,18 @@ class CallOptions(_message.Message):
         cache: Global___CachePolicy.ValueType = ...,
         local_only: _builtins.bool = ...,
         service_tier: Global___ServiceTier.ValueType = ...,
+        max_image_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_cost_nano_usd", b"_max_cost_nano_usd", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "allow_fallback", b"allow_fallback", "max_cost_nano_usd", b"max_cost_nano_usd", "max_output_tokens", b"max_output_tokens", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_cost_nano_usd", b"_max_cost_nano_usd", "_max_image_tokens", b"_max_image_tokens", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "allow_fallback", b"allow_fallback", "max_cost_nano_usd", b"max_cost_nano_usd", "max_image_tokens", b"max_image_tokens", "max_output_tokens", b"max_output_tokens", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_cost_nano_usd", b"_max_cost_nano_usd", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "allow_fallback", b"allow_fallback", "cache", b"cache", "image_detail", b"image_detail", "local_only", b"local_only", "max_cost_nano_usd", b"max_cost_nano_usd", "max_output_tokens", b"max_output_tokens", "model", b"model", "priority", b"priority", "reasoning", b"reasoning", "route", b"route", "seed", b"seed", "service_tier", b"service_tier", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_cost_nano_usd", b"_max_cost_nano_usd", "_max_image_tokens", b"_max_image_tokens", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "allow_fallback", b"allow_fallback", "cache", b"cache", "image_detail", b"image_detail", "local_only", b"local_only", "max_cost_nano_usd", b"max_cost_nano_usd", "max_image_tokens", b"max_image_tokens", "max_output_tokens", b"max_output_tokens", "model", b"model", "priority", b"priority", "reasoning", b"reasoning", "route", b"route", "seed", b"seed", "service_tier", b"service_tier", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_fallback: _TypeAlias = _typing.Literal["allow_fallback"]  # noqa: Y015
     _WhichOneofArgType__allow_fallback: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback"]  # noqa: Y015
     _WhichOneofReturnType__max_cost_nano_usd: _TypeAlias = _typing.Literal["max_cost_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__max_cost_nano_usd: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__max_image_tokens: _TypeAlias = _typing.Literal["max_image_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_image_tokens: _TypeAlias = _typing.Literal["_max_image_tokens", b"_max_image_tokens"]  # noqa: Y015
     _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -334,6 +343,8 @@ class CallOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_fallback) -> _WhichOneofReturnType__allow_fallback | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_nano_usd) -> _WhichOneofReturnType__max_cost_nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_image_tokens) -> _WhichOneofReturnType__max_image_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
     @_typing.overload
@@ -576,6 +587,7 @@ class ImageInfo(_message.Message):
     SENT_WIDTH_PX_FIELD_NUMBER: _builtins.int
     SENT_HEIGHT_PX_FIELD_NUMBER: _builtins.int
     SENT_BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     width_px: _builtins.int
     """Width of the upright original, in pixels."""
     height_px: _builtins.int
@@ -590,6 +602,8 @@ class ImageInfo(_message.Message):
     """Height of what was sent, in pixels."""
     sent_byte_count: _builtins.int
     """Size of what was sent, in bytes."""
+    token_count: _builtins.int
+    """Tokens that it cost, exact by the published rule of the model's family. 0 for models that count none."""
     def __init__(
         self,
         *,
@@ -600,10 +614,11 @@ class ImageInfo(_message.Message):
         sent_width_px: _builtins.int = ...,
         sent_height_px: _builtins.int = ...,
         sent_byte_count: _builtins.int = ...,
+        token_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "height_px", b"height_px", "media_type", b"media_type", "sent_byte_count", b"sent_byte_count", "sent_height_px", b"sent_height_px", "sent_width_px", b"sent_width_px", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "height_px", b"height_px", "media_type", b"media_type", "sent_byte_count", b"sent_byte_count", "sent_height_px", b"sent_height_px", "sent_width_px", b"sent_width_px", "token_count", b"token_count", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

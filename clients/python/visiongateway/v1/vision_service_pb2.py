@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from visiongateway.v1 import call_pb2 as visiongateway_dot_v1_dot_call__pb2
 from visiongateway.v1 import geometry_pb2 as visiongateway_dot_v1_dot_geometry__pb2
 from visiongateway.v1 import image_pb2 as visiongateway_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%visiongateway/v1/vision_service.proto\x12\x10visiongateway.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bvisiongateway/v1/call.proto\x1a\x1fvisiongateway/v1/geometry.proto\x1a\x1cvisiongateway/v1/image.proto\"\xab\x01\n\x0e\x43\x61ptionRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12/\n\x06\x64\x65tail\x18\x03 \x01(\x0e\x32\x1f.visiongateway.v1.CaptionDetail\x12\x10\n\x08language\x18\x04 \x01(\t\"I\n\x0f\x43\x61ptionResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12(\n\x04info\x18\x02 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"\x8d\x01\n\nOCRRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x14\n\x0cwith_regions\x18\x03 \x01(\x08\x12\x11\n\tlanguages\x18\x04 \x03(\t\"p\n\x0bOCRResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x05lines\x18\x02 \x03(\x0b\x32\x1a.visiongateway.v1.TextLine\x12(\n\x04info\x18\x03 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"b\n\x08TextLine\x12\x0c\n\x04text\x18\x01 \x01(\t\x12*\n\x07polygon\x18\x02 \x01(\x0b\x32\x19.visiongateway.v1.Polygon\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xb7\x01\n\rDetectRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x1b\n\x0emax_detections\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_max_detections\"k\n\x0e\x44\x65tectResponse\x12/\n\ndetections\x18\x01 \x03(\x0b\x32\x1b.visiongateway.v1.Detection\x12(\n\x04info\x18\x02 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"d\n\tDetection\x12\r\n\x05label\x18\x01 \x01(\t\x12*\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.BoundingBox\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xb6\x01\n\x0f\x43lassifyRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x13\n\x0bmulti_label\x18\x04 \x01(\x08\x12\x17\n\nmax_labels\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_max_labels\"e\n\x10\x43lassifyResponse\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.visiongateway.v1.Label\x12(\n\x04info\x18\x02 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"4\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xcf\x01\n\nVQARequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x10\n\x08question\x18\x03 \x01(\t\x12\'\n\x06images\x18\x04 \x03(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\ranswer_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"{\n\x0bVQAResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x32\n\x11structured_answer\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x04info\x18\x03 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo*}\n\rCaptionDetail\x12\x1e\n\x1a\x43\x41PTION_DETAIL_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41PTION_DETAIL_SHORT\x10\x01\x12\x19\n\x15\x43\x41PTION_DETAIL_NORMAL\x10\x02\x12\x17\n\x13\x43\x41PTION_DETAIL_LONG\x10\x03\x32\xa0\x03\n\rVisionService\x12S\n\x07\x43\x61ption\x12 .visiongateway.v1.CaptionRequest\x1a!.visiongateway.v1.CaptionResponse\"\x03\x90\x02\x01\x12G\n\x03OCR\x12\x1c.visiongateway.v1.OCRRequest\x1a\x1d.visiongateway.v1.OCRResponse\"\x03\x90\x02\x01\x12P\n\x06\x44\x65tect\x12\x1f.visiongateway.v1.DetectRequest\x1a .visiongateway.v1.DetectResponse\"\x03\x90\x02\x01\x12V\n\x08\x43lassify\x12!.visiongateway.v1.ClassifyRequest\x1a\".visiongateway.v1.ClassifyResponse\"\x03\x90\x02\x01\x12G\n\x03VQA\x12\x1c.visiongateway.v1.VQARequest\x1a\x1d.visiongateway.v1.VQAResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%visiongateway/v1/vision_service.proto\x12\x10visiongateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bvisiongateway/v1/call.proto\x1a\x1fvisiongateway/v1/geometry.proto\x1a\x1cvisiongateway/v1/image.proto\"\xab\x01\n\x0e\x43\x61ptionRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12/\n\x06\x64\x65tail\x18\x03 \x01(\x0e\x32\x1f.visiongateway.v1.CaptionDetail\x12\x10\n\x08language\x18\x04 \x01(\t\"I\n\x0f\x43\x61ptionResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12(\n\x04info\x18\x02 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"\x8d\x01\n\nOCRRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x14\n\x0cwith_regions\x18\x03 \x01(\x08\x12\x11\n\tlanguages\x18\x04 \x03(\t\"p\n\x0bOCRResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x05lines\x18\x02 \x03(\x0b\x32\x1a.visiongateway.v1.TextLine\x12(\n\x04info\x18\x03 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"b\n\x08TextLine\x12\x0c\n\x04text\x18\x01 \x01(\t\x12*\n\x07polygon\x18\x02 \x01(\x0b\x32\x19.visiongateway.v1.Polygon\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xb7\x01\n\rDetectRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12\x1b\n\x0emax_detections\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_max_detections\"k\n\x0e\x44\x65tectResponse\x12/\n\ndetections\x18\x01 \x03(\x0b\x32\x1b.visiongateway.v1.Detection\x12(\n\x04info\x18\x02 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"d\n\tDetection\x12\r\n\x05label\x18\x01 \x01(\t\x12*\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.BoundingBox\x12\x12\n\x05score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xb6\x01\n\x0f\x43lassifyRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x13\n\x0bmulti_label\x18\x04 \x01(\x08\x12\x17\n\nmax_labels\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_max_labels\"e\n\x10\x43lassifyResponse\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.visiongateway.v1.Label\x12(\n\x04info\x18\x02 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"4\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xcf\x01\n\nVQARequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.visiongateway.v1.CallOptions\x12\x10\n\x08question\x18\x03 \x01(\t\x12\'\n\x06images\x18\x04 \x03(\x0b\x32\x17.visiongateway.v1.Image\x12.\n\ranswer_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"{\n\x0bVQAResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x32\n\x11structured_answer\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x04info\x18\x03 \x01(\x0b\x32\x1a.visiongateway.v1.CallInfo\"\x8f\x02\n\x0cQuoteRequest\x12\x33\n\x07\x63\x61ption\x18\x01 \x01(\x0b\x32 .visiongateway.v1.CaptionRequestH\x00\x12+\n\x03ocr\x18\x02 \x01(\x0b\x32\x1c.visiongateway.v1.OCRRequestH\x00\x12\x31\n\x06\x64\x65tect\x18\x03 \x01(\x0b\x32\x1f.visiongateway.v1.DetectRequestH\x00\x12\x35\n\x08\x63lassify\x18\x04 \x01(\x0b\x32!.visiongateway.v1.ClassifyRequestH\x00\x12+\n\x03vqa\x18\x05 \x01(\x0b\x32\x1c.visiongateway.v1.VQARequestH\x00\x42\x06\n\x04task\"E\n\rQuoteResponse\x12\x34\n\ncandidates\x18\x01 \x03(\x0b\x32 .visiongateway.v1.QuoteCandidate\"\xc0\x02\n\x0eQuoteCandidate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x19\n\x11image_token_count\x18\x02 \x01(\x03\x12\x19\n\x11input_token_count\x18\x03 \x01(\x03\x12\x1e\n\x16max_output_token_count\x18\x04 \x01(\x03\x12\x1e\n\x16\x65xpected_cost_nano_usd\x18\x05 \x01(\x03\x12\x19\n\x11max_cost_nano_usd\x18\x06 \x01(\x03\x12\x33\n\x10\x65xpected_latency\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bskip_reason\x18\x08 \x01(\t\x12\x15\n\rprice_version\x18\t \x01(\t\x12\x15\n\rsent_width_px\x18\n \x01(\x05\x12\x16\n\x0esent_height_px\x18\x0b \x01(\x05*}\n\rCaptionDetail\x12\x1e\n\x1a\x43\x41PTION_DETAIL_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41PTION_DETAIL_SHORT\x10\x01\x12\x19\n\x15\x43\x41PTION_DETAIL_NORMAL\x10\x02\x12\x17\n\x13\x43\x41PTION_DETAIL_LONG\x10\x03\x32\xef\x03\n\rVisionService\x12S\n\x07\x43\x61ption\x12 .visiongateway.v1.CaptionRequest\x1a!.visiongateway.v1.CaptionResponse\"\x03\x90\x02\x01\x12G\n\x03OCR\x12\x1c.visiongateway.v1.OCRRequest\x1a\x1d.visiongateway.v1.OCRResponse\"\x03\x90\x02\x01\x12P\n\x06\x44\x65tect\x12\x1f.visiongateway.v1.DetectRequest\x1a .visiongateway.v1.DetectResponse\"\x03\x90\x02\x01\x12V\n\x08\x43lassify\x12!.visiongateway.v1.ClassifyRequest\x1a\".visiongateway.v1.ClassifyResponse\"\x03\x90\x02\x01\x12G\n\x03VQA\x12\x1c.visiongateway.v1.VQARequest\x1a\x1d.visiongateway.v1.VQAResponse\"\x03\x90\x02\x01\x12M\n\x05Quote\x12\x1e.visiongateway.v1.QuoteRequest\x1a\x1f.visiongateway.v1.QuoteResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,34 +46,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VISIONSERVICE'].methods_by_name['Classify']._serialized_options = b'\220\002\001'
   _globals['_VISIONSERVICE'].methods_by_name['VQA']._loaded_options = None
   _globals['_VISIONSERVICE'].methods_by_name['VQA']._serialized_options = b'\220\002\001'
-  _globals['_CAPTIONDETAIL']._serialized_start=1862
-  _globals['_CAPTIONDETAIL']._serialized_end=1987
-  _globals['_CAPTIONREQUEST']._serialized_start=182
-  _globals['_CAPTIONREQUEST']._serialized_end=353
-  _globals['_CAPTIONRESPONSE']._serialized_start=355
-  _globals['_CAPTIONRESPONSE']._serialized_end=428
-  _globals['_OCRREQUEST']._serialized_start=431
-  _globals['_OCRREQUEST']._serialized_end=572
-  _globals['_OCRRESPONSE']._serialized_start=574
-  _globals['_OCRRESPONSE']._serialized_end=686
-  _globals['_TEXTLINE']._serialized_start=688
-  _globals['_TEXTLINE']._serialized_end=786
-  _globals['_DETECTREQUEST']._serialized_start=789
-  _globals['_DETECTREQUEST']._serialized_end=972
-  _globals['_DETECTRESPONSE']._serialized_start=974
-  _globals['_DETECTRESPONSE']._serialized_end=1081
-  _globals['_DETECTION']._serialized_start=1083
-  _globals['_DETECTION']._serialized_end=1183
-  _globals['_CLASSIFYREQUEST']._serialized_start=1186
-  _globals['_CLASSIFYREQUEST']._serialized_end=1368
-  _globals['_CLASSIFYRESPONSE']._serialized_start=1370
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1471
-  _globals['_LABEL']._serialized_start=1473
-  _globals['_LABEL']._serialized_end=1525
-  _globals['_VQAREQUEST']._serialized_start=1528
-  _globals['_VQAREQUEST']._serialized_end=1735
-  _globals['_VQARESPONSE']._serialized_start=1737
-  _globals['_VQARESPONSE']._serialized_end=1860
-  _globals['_VISIONSERVICE']._serialized_start=1990
-  _globals['_VISIONSERVICE']._serialized_end=2406
+  _globals['_VISIONSERVICE'].methods_by_name['Quote']._loaded_options = None
+  _globals['_VISIONSERVICE'].methods_by_name['Quote']._serialized_options = b'\220\002\001'
+  _globals['_CAPTIONDETAIL']._serialized_start=2562
+  _globals['_CAPTIONDETAIL']._serialized_end=2687
+  _globals['_CAPTIONREQUEST']._serialized_start=214
+  _globals['_CAPTIONREQUEST']._serialized_end=385
+  _globals['_CAPTIONRESPONSE']._serialized_start=387
+  _globals['_CAPTIONRESPONSE']._serialized_end=460
+  _globals['_OCRREQUEST']._serialized_start=463
+  _globals['_OCRREQUEST']._serialized_end=604
+  _globals['_OCRRESPONSE']._serialized_start=606
+  _globals['_OCRRESPONSE']._serialized_end=718
+  _globals['_TEXTLINE']._serialized_start=720
+  _globals['_TEXTLINE']._serialized_end=818
+  _globals['_DETECTREQUEST']._serialized_start=821
+  _globals['_DETECTREQUEST']._serialized_end=1004
+  _globals['_DETECTRESPONSE']._serialized_start=1006
+  _globals['_DETECTRESPONSE']._serialized_end=1113
+  _globals['_DETECTION']._serialized_start=1115
+  _globals['_DETECTION']._serialized_end=1215
+  _globals['_CLASSIFYREQUEST']._serialized_start=1218
+  _globals['_CLASSIFYREQUEST']._serialized_end=1400
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1402
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1503
+  _globals['_LABEL']._serialized_start=1505
+  _globals['_LABEL']._serialized_end=1557
+  _globals['_VQAREQUEST']._serialized_start=1560
+  _globals['_VQAREQUEST']._serialized_end=1767
+  _globals['_VQARESPONSE']._serialized_start=1769
+  _globals['_VQARESPONSE']._serialized_end=1892
+  _globals['_QUOTEREQUEST']._serialized_start=1895
+  _globals['_QUOTEREQUEST']._serialized_end=2166
+  _globals['_QUOTERESPONSE']._serialized_start=2168
+  _globals['_QUOTERESPONSE']._serialized_end=2237
+  _globals['_QUOTECANDIDATE']._serialized_start=2240
+  _globals['_QUOTECANDIDATE']._serialized_end=2560
+  _globals['_VISIONSERVICE']._serialized_start=2690
+  _globals['_VISIONSERVICE']._serialized_end=3185
 # @@protoc_insertion_point(module_scope)

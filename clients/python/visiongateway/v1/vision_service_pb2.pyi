@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
@@ -522,3 +523,143 @@ class VQAResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VQAResponse: _TypeAlias = VQAResponse  # noqa: Y015
+
+@_typing.final
+class QuoteRequest(_message.Message):
+    """Requests the price of one call, which is given as it would be made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAPTION_FIELD_NUMBER: _builtins.int
+    OCR_FIELD_NUMBER: _builtins.int
+    DETECT_FIELD_NUMBER: _builtins.int
+    CLASSIFY_FIELD_NUMBER: _builtins.int
+    VQA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def caption(self) -> Global___CaptionRequest:
+        """Prices a description."""
+
+    @_builtins.property
+    def ocr(self) -> Global___OCRRequest:
+        """Prices reading text."""
+
+    @_builtins.property
+    def detect(self) -> Global___DetectRequest:
+        """Prices finding objects."""
+
+    @_builtins.property
+    def classify(self) -> Global___ClassifyRequest:
+        """Prices naming a class."""
+
+    @_builtins.property
+    def vqa(self) -> Global___VQARequest:
+        """Prices answering a question."""
+
+    def __init__(
+        self,
+        *,
+        caption: Global___CaptionRequest | None = ...,
+        ocr: Global___OCRRequest | None = ...,
+        detect: Global___DetectRequest | None = ...,
+        classify: Global___ClassifyRequest | None = ...,
+        vqa: Global___VQARequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["caption", "ocr", "detect", "classify", "vqa"]  # noqa: Y015
+    _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
+
+Global___QuoteRequest: _TypeAlias = QuoteRequest  # noqa: Y015
+
+@_typing.final
+class QuoteResponse(_message.Message):
+    """Carries the prices of one call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuoteCandidate]:
+        """Models in the order in which they would be asked. The second one is asked only when the first one fails."""
+
+    def __init__(
+        self,
+        *,
+        candidates: _abc.Iterable[Global___QuoteCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteResponse: _TypeAlias = QuoteResponse  # noqa: Y015
+
+@_typing.final
+class QuoteCandidate(_message.Message):
+    """What one call would cost at one model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    INPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    EXPECTED_COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    MAX_COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    EXPECTED_LATENCY_FIELD_NUMBER: _builtins.int
+    SKIP_REASON_FIELD_NUMBER: _builtins.int
+    PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    SENT_WIDTH_PX_FIELD_NUMBER: _builtins.int
+    SENT_HEIGHT_PX_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model, by the name the operator gave it."""
+    image_token_count: _builtins.int
+    """Tokens of all images, exact by the published rule of the model's family. 0 for models that count none."""
+    input_token_count: _builtins.int
+    """Tokens read in all: those of the images, and of the text as estimated at four bytes a token."""
+    max_output_token_count: _builtins.int
+    """Most tokens of answer and reasoning together that the call may be billed for."""
+    expected_cost_nano_usd: _builtins.int
+    """Cost to expect, in nano US dollars (10^-9 USD): with an answer of typical length."""
+    max_cost_nano_usd: _builtins.int
+    """Most it can cost, in nano US dollars (10^-9 USD): with the longest answer, and a token for each byte of text."""
+    skip_reason: _builtins.str
+    """Reason for which this model would be passed over: an error reason such as `COST_ABOVE_LIMIT`. Empty when it would
+    be asked.
+    """
+    price_version: _builtins.str
+    """Version of the price list used."""
+    sent_width_px: _builtins.int
+    """Width at which the first image would be sent, in pixels."""
+    sent_height_px: _builtins.int
+    """Height at which the first image would be sent, in pixels."""
+    @_builtins.property
+    def expected_latency(self) -> _duration_pb2.Duration:
+        """Time to expect, as learned from calls of this RPC to this model. Unset until enough were made."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        image_token_count: _builtins.int = ...,
+        input_token_count: _builtins.int = ...,
+        max_output_token_count: _builtins.int = ...,
+        expected_cost_nano_usd: _builtins.int = ...,
+        max_cost_nano_usd: _builtins.int = ...,
+        expected_latency: _duration_pb2.Duration | None = ...,
+        skip_reason: _builtins.str = ...,
+        price_version: _builtins.str = ...,
+        sent_width_px: _builtins.int = ...,
+        sent_height_px: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_latency", b"expected_latency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_cost_nano_usd", b"expected_cost_nano_usd", "expected_latency", b"expected_latency", "image_token_count", b"image_token_count", "input_token_count", b"input_token_count", "max_cost_nano_usd", b"max_cost_nano_usd", "max_output_token_count", b"max_output_token_count", "model", b"model", "price_version", b"price_version", "sent_height_px", b"sent_height_px", "sent_width_px", b"sent_width_px", "skip_reason", b"skip_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteCandidate: _TypeAlias = QuoteCandidate  # noqa: Y015

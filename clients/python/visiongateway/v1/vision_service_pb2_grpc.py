@@ -65,6 +65,11 @@ class VisionServiceStub:
                 request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.VQARequest.SerializeToString,
                 response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.VQAResponse.FromString,
                 _registered_method=True)
+        self.Quote = channel.unary_unary(
+                '/visiongateway.v1.VisionService/Quote',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.QuoteRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.QuoteResponse.FromString,
+                _registered_method=True)
 
 
 class VisionServiceServicer:
@@ -111,6 +116,13 @@ class VisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Quote(self, request, context):
+        """Tells what a call would cost at each model that may be asked, before it is made. No model is called.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VisionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +150,11 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     servicer.VQA,
                     request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.VQARequest.FromString,
                     response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.VQAResponse.SerializeToString,
+            ),
+            'Quote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quote,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.QuoteRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.QuoteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -281,6 +298,33 @@ class VisionService:
             '/visiongateway.v1.VisionService/VQA',
             visiongateway_dot_v1_dot_vision__service__pb2.VQARequest.SerializeToString,
             visiongateway_dot_v1_dot_vision__service__pb2.VQAResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/Quote',
+            visiongateway_dot_v1_dot_vision__service__pb2.QuoteRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.QuoteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class VisionServiceStub:
     """Names what an image shows, freely or from the caller's labels."""
     VQA: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.VQARequest, _vision_service_pb2.VQAResponse]
     """Answers a question about one or several images."""
+    Quote: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.QuoteRequest, _vision_service_pb2.QuoteResponse]
+    """Tells what a call would cost at each model that may be asked, before it is made. No model is called."""
 
 @_typing.type_check_only
 class VisionServiceAsyncStub(VisionServiceStub):
@@ -71,6 +73,8 @@ class VisionServiceAsyncStub(VisionServiceStub):
     """Names what an image shows, freely or from the caller's labels."""
     VQA: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.VQARequest, _vision_service_pb2.VQAResponse]  # type: ignore[assignment]
     """Answers a question about one or several images."""
+    Quote: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.QuoteRequest, _vision_service_pb2.QuoteResponse]  # type: ignore[assignment]
+    """Tells what a call would cost at each model that may be asked, before it is made. No model is called."""
 
 class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers vision tasks about an image by routing each call to a model.
@@ -120,5 +124,13 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vision_service_pb2.VQAResponse, _abc.Awaitable[_vision_service_pb2.VQAResponse]]:
         """Answers a question about one or several images."""
+
+    @_abc_1.abstractmethod
+    def Quote(
+        self,
+        request: _vision_service_pb2.QuoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_service_pb2.QuoteResponse, _abc.Awaitable[_vision_service_pb2.QuoteResponse]]:
+        """Tells what a call would cost at each model that may be asked, before it is made. No model is called."""
 
 def add_VisionServiceServicer_to_server(servicer: VisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
