@@ -12,10 +12,15 @@ pytest_plugins = [
     "tests.fixtures.served_gateway",
     "tests.fixtures.aimock",
     "tests.fixtures.loop",
+    "tests.fixtures.redis",
+    "tests.fixtures.postgresql",
     "tests.fixtures.running_gateway",
     "tests.fixtures.tap",
     "tests.fixtures.triton",
 ]
+
+# No test writes to the ledger of whoever runs it.
+os.environ.setdefault("VISION_GATEWAY_LEDGER__URL", "off")
 
 # Set where every optional program is installed: a skipped test then fails, so that nothing goes unnoticed.
 _NO_SKIP = bool(os.environ.get("VISION_GATEWAY_TEST_NO_SKIP"))
