@@ -5,6 +5,10 @@ GatewayError
 ├── UnknownMethod                                      so is the path it was sent to
 ├── UnknownModel, UrlForbidden
 ├── UnsupportedByModel, CostAboveLimit                 no model can or may do it
+├── Unauthenticated                                    the caller is nobody known
+├── QuotaExceeded
+│   └── BudgetExceeded, RateLimited                    the caller has had its share
+├── StoreUnavailable                                   what was spent cannot be looked at
 ├── DeadlineTooShort, DeadlineExceeded                 time
 ├── Overloaded, Draining                               this gateway cannot take it now
 ├── BackendUnavailable, UpstreamRateLimited            the model cannot take it now
@@ -60,6 +64,9 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.usage = usage
         self.service_tier = service_tier
+        # Whether that was counted here, not told by the provider; and what that calls the model, where it told.
+        self.estimated = False
+        self.provider_model = ""
         if elsewhere is not None:
             self.elsewhere = elsewhere
 
@@ -139,6 +146,47 @@ class CostAboveLimit(GatewayError):
 
     code = StatusCode.FAILED_PRECONDITION
     reason = "COST_ABOVE_LIMIT"
+    elsewhere = True
+
+
+class Unauthenticated(GatewayError):
+    """The call has no key that the gateway knows, and needs one."""
+
+    code = StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class QuotaExceeded(GatewayError):
+    """The principal has had its share for now; *subject* names it."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(
+        self, message: str, *, subject: str, retry_after_s: float, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """*message* names the limit that was hit, and when there is room again."""
+        super().__init__(message, metadata=metadata, retry_after_s=retry_after_s)
+        self.subject = subject
+
+
+class BudgetExceeded(QuotaExceeded):
+    """The call may cost more than is left of the principal's budget; a free model may still answer."""
+
+    reason = "BUDGET_EXCEEDED"
+    elsewhere = True
+
+
+class RateLimited(QuotaExceeded):
+    """The principal makes more calls a second, or at once, than it may."""
+
+    reason = "RATE_LIMITED"
+
+
+class StoreUnavailable(GatewayError):
+    """The store of the budgets is down, and nothing is spent unseen; a free model may still answer."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "STORE_UNAVAILABLE"
     elsewhere = True
 
 

@@ -130,6 +130,24 @@ class Metrics:
         self._model_ready = Gauge(
             "vision_gateway_model_ready", "1 while a model can be asked, else 0.", ["model"], registry=registry
         )
+        self._ledger_rows_lost = Counter(
+            "vision_gateway_ledger_rows_lost_total", "Attempts that never got into the ledger.", registry=registry
+        )
+        self._ledger_backlog = Gauge(
+            "vision_gateway_ledger_backlog", "Attempts that wait for the ledger's database.", registry=registry
+        )
+        self._budget_remaining = Gauge(
+            "vision_gateway_budget_remaining_usd",
+            "US dollars of a configured budget that are neither spent nor reserved.",
+            ["principal", "window"],
+            registry=registry,
+        )
+        self._store_failures = Counter(
+            "vision_gateway_store_failures_total",
+            "Failures of the store of budgets, by what was to be done and what was done instead.",
+            ["operation", "decision"],
+            registry=registry,
+        )
         self._loop_lag = Histogram(
             "vision_gateway_event_loop_lag_seconds",
             "How late the event loop runs what is due.",
@@ -206,6 +224,22 @@ class Metrics:
     def model_ready(self, model: str, *, ready: bool) -> None:
         """Records whether *model* can be asked."""
         self._model_ready.labels(model).set(ready)
+
+    def ledger_rows_lost(self, count: int) -> None:
+        """Counts rows that the ledger had to drop."""
+        self._ledger_rows_lost.inc(count)
+
+    def ledger_backlog(self, count: int) -> None:
+        """Records how many rows wait for the ledger's database."""
+        self._ledger_backlog.set(count)
+
+    def budget_remaining(self, principal: str, window: str, nano_usd: int) -> None:
+        """Records what is left of a configured budget."""
+        self._budget_remaining.labels(principal, window).set(nano_usd * _NANO_USD)
+
+    def store_failed(self, operation: str, decision: str) -> None:
+        """Counts a failure of the store of budgets."""
+        self._store_failures.labels(operation, decision).inc()
 
     def loop_lag(self, seconds: float) -> None:
         """Records how late the event loop was."""

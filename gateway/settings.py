@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -76,6 +77,27 @@ class ImageSettings(_Table):
     timeout_s: float = Field(default=5.0, gt=0, le=60)
 
 
+def _default_ledger() -> str:
+    # As the XDG Base Directory Specification has it.
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return f"sqlite:///{state}/vision-gateway/ledger.db"
+
+
+class LedgerSettings(_Table):
+    """`[ledger]`: where every attempt at a model is written down."""
+
+    # sqlite:///PATH, postgresql://USER:PASSWORD@HOST/DATABASE, or "off".
+    url: str = Field(default_factory=_default_ledger, repr=False)
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str) -> str:
+        if url != "off" and not url.startswith(("sqlite:///", "postgresql://")):
+            # What stands there is not repeated: it may have a password in it.
+            raise ValueError('must be sqlite:///PATH, postgresql://..., or "off"')
+        return url
+
+
 class PriceSettings(_Table):
     """`price`: US dollars per million tokens, as text so that they stay exact, such as `"0.060"`."""
 
@@ -122,6 +144,7 @@ class Settings(BaseSettings):
 
     server: ServerSettings = Field(default_factory=ServerSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     # Orders of model names. `default` unset: the models as the file lists them.
     routes: dict[str, tuple[str, ...]] = Field(default_factory=dict)

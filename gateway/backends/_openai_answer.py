@@ -43,16 +43,18 @@ def completion(content: bytes, prompt: Prompt, images: Sequence[SentImage], *, m
     text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     told = _usage(response.get("usage"), images)
     tier = _tier(response.get("service_tier"), prompt)
+    served = _word(response, "model") or model
     if (flaw := _flaw(response, parts, text)) is not None:
         # A failure that says nothing of usage was not billed.
         flaw.usage = told or (None if response.get("status") == "failed" else estimate(prompt, images, text))
         flaw.service_tier = tier.value
+        flaw.estimated = told is None
+        flaw.provider_model = served
         raise flaw
-    served = response.get("model")
     return Completion(
         text,
         told or estimate(prompt, images, text),
-        provider_model=served if isinstance(served, str) and served else model,
+        provider_model=served,
         service_tier=tier,
         estimated=told is None,
     )

@@ -123,11 +123,13 @@ class OpenAI:
             async with asyncio.timeout(timeout_s):
                 content = await self._post(body, prompt.request_id)
         except TimeoutError as error:
-            raise DeadlineExceeded(
+            late = DeadlineExceeded(
                 "the model did not answer in the time that was left",
                 usage=estimate(prompt, images),
                 service_tier=prompt.service_tier.value,
-            ) from error
+            )
+            late.estimated = True
+            raise late from error
         return completion(content, prompt, images, model=self._options.model)
 
     async def ready(self) -> bool:

@@ -44,7 +44,7 @@ def complain(*lines: str) -> None:
 
 def log(line: str) -> None:
     """Prints a line of another program's log on standard error."""
-    _errors.print(_plain(line), soft_wrap=True)
+    _errors.print(plain(line), soft_wrap=True)
 
 
 def answer(rpc: str, response: Any) -> str:
@@ -61,13 +61,13 @@ def answer(rpc: str, response: Any) -> str:
             text = response.answer
         case _:
             text = response.text
-    return _plain(text)
+    return plain(text)
 
 
 def model(info: CallInfo) -> str:
     """Names who answered, and who was asked before."""
     earlier = [f"{attempt.model}: {attempt.reason}" for attempt in info.attempts[:-1]]
-    return _plain(f"{info.model} (after {', '.join(earlier)})" if earlier else info.model)
+    return plain(f"{info.model} (after {', '.join(earlier)})" if earlier else info.model)
 
 
 def latency(info: CallInfo) -> str:
@@ -80,7 +80,7 @@ def cost(info: CallInfo) -> str:
     from visiongateway.v1.call_pb2 import COST_BASIS_ESTIMATED  # noqa: PLC0415  `--help` should not wait
 
     about = "about " if info.cost_basis == COST_BASIS_ESTIMATED else ""
-    return about + _dollars(info.cost_nano_usd)
+    return about + dollars(info.cost_nano_usd)
 
 
 def problem(error: VisionError) -> list[str]:
@@ -100,11 +100,12 @@ def problem(error: VisionError) -> list[str]:
     if error.retry_after is not None:
         lines.append(f"  Try again in {error.retry_after:g} s.")
     if error.cost_nano_usd:
-        lines.append(f"  It cost {_dollars(error.cost_nano_usd)} all the same.")
-    return [_plain(line) for line in lines]
+        lines.append(f"  It cost {dollars(error.cost_nano_usd)} all the same.")
+    return [plain(line) for line in lines]
 
 
-def _dollars(nano_usd: int) -> str:
+def dollars(nano_usd: int) -> str:
+    """Writes *nano_usd* in dollars, to the last digit."""
     return f"${Decimal(nano_usd).scaleb(-9).normalize():f}"
 
 
@@ -117,5 +118,6 @@ def _score(each: Any) -> str:
     return f" {each.score:.2f}" if each.HasField("score") else ""
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Takes from *text* what a terminal would obey."""
     return text.translate(_CONTROLS)

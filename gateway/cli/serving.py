@@ -132,10 +132,15 @@ async def _serve(
 ) -> None:
     from gateway import app  # noqa: PLC0415  `--help` should not wait
     from gateway.server import log  # noqa: PLC0415  likewise
+    from gateway.settings import SettingsError  # noqa: PLC0415  likewise
 
     log.configure(settings.server.log_format, level=settings.server.log_level)
     asyncio.get_running_loop().set_exception_handler(log.on_loop_error)
-    await app.run(settings, stop=stop, started=started)
+    try:
+        await app.run(settings, stop=stop, started=started)
+    except SettingsError as exc:
+        # What only shows when it is tried, such as a ledger that cannot be opened.
+        raise process.CannotStart(*exc.problems) from None
 
 
 async def _say_where(addresses: Addresses) -> None:

@@ -3,67 +3,98 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.domain import Attempt, Completion, CostBasis, Outcome, ServiceTier
 from gateway.errors import GatewayError
+from gateway.ledger import Row
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from gateway.domain import Answer, Ask, Clock
+    from gateway.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.policies import Model
     from gateway.pricing import Price
-
-_NOTHING = Completion("", Usage())
 
 
 class Account:
     """The innermost policy of a model: whatever goes through it is on the call's record and in the metrics."""
 
-    def __init__(self, inner: Model, *, name: str, provider: str, price: Price, metrics: Metrics, clock: Clock) -> None:
-        """*name* is the operator's name of the model, *provider* the kind of its backend."""
+    def __init__(  # noqa: PLR0913  the parts it is made of, each named at the call
+        self,
+        inner: Model,
+        *,
+        name: str,
+        provider: str,
+        price: Price,
+        metrics: Metrics,
+        clock: Clock,
+        provider_model: str = "",
+        ledger: Ledger | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """*name* is the operator's name of the model, *provider* the kind of its backend.
+
+        *provider_model* is the provider's name of the model where an attempt does not tell it. *now_ns* gives
+        nanoseconds since 1970-01-01 UTC.
+        """
         self._inner = inner
         self._name = name
         self._provider = provider
         self._price = price
         self._metrics = metrics
         self._clock = clock
+        self._provider_model = provider_model
+        self._ledger = ledger
+        self._now_ns = now_ns
 
     async def answer(self, ask: Ask) -> Answer:
-        """Asks, and adds one `Attempt` to the call's trace however it ends."""
-        started = self._clock()
+        """Asks, and adds one `Attempt` to the call's trace and one row to the ledger however it ends.
+
+        An answer or a failure goes out once its row is committed, or the ledger is known to be down.
+        """
+        started, asked_at_ns = self._clock(), self._now_ns()
+        record = partial(self._record, ask, started, asked_at_ns)
+        ask.trace.asked = None
         with self._metrics.inflight(self._name).track_inprogress():
             try:
                 answer = await self._inner.answer(ask)
             except GatewayError as exc:
-                tier = ServiceTier(exc.service_tier) if exc.service_tier else ServiceTier.STANDARD
-                self._record(ask, started, exc.reason, Completion("", exc.usage or Usage(), service_tier=tier))
+                await _stored(record(exc.reason, _billed(exc)))
                 raise
             except asyncio.CancelledError:
-                self._record(ask, started, "CANCELLED", _NOTHING)
+                record("CANCELLED", _given_up(ask))
                 raise
             except Exception:
-                self._record(ask, started, "INTERNAL", _NOTHING)
+                record("INTERNAL", _given_up(ask))
                 raise
-        self._record(ask, started, "", answer.completion)
-        return replace(answer, cost_basis=self._basis(answer), price_version=self._price.version)
+        await _stored(record("", answer.completion))
+        return replace(answer, cost_basis=self._basis(answer.completion), price_version=self._price.version)
 
     async def ready(self) -> bool:
         """Tells whether the inner model is ready."""
         return await self._inner.ready()
 
-    def _basis(self, answer: Answer) -> CostBasis:
+    def _basis(self, completion: Completion) -> CostBasis:
         if self._price.free:
             return CostBasis.FREE
-        return CostBasis.ESTIMATED if answer.completion.estimated else CostBasis.BILLED
+        return CostBasis.ESTIMATED if completion.estimated else CostBasis.BILLED
 
-    def _record(self, ask: Ask, started: float, reason: str, completion: Completion) -> None:
+    def _record(
+        self, ask: Ask, started: float, asked_at_ns: int, reason: str, completion: Completion
+    ) -> Awaitable[bool] | None:
+        """Notes one attempt everywhere; what comes back is done when the ledger has it."""
         outcome = Outcome.FAILED if reason else Outcome.OK
         seconds = self._clock() - started
-        cost = self._price.cost(completion.usage, completion.service_tier)
-        ask.trace.attempts.append(Attempt(self._name, outcome, reason, seconds, cost, completion.usage))
+        usage, tier = completion.usage, completion.service_tier
+        cost, basis = self._price.cost(usage, tier), self._basis(completion)
+        ask.trace.attempts.append(Attempt(self._name, outcome, reason, seconds, cost, usage, basis))
         self._metrics.attempt(
             rpc=ask.query.rpc,
             model=self._name,
@@ -72,8 +103,48 @@ class Account:
             outcome=outcome,
             reason=reason,
             seconds=seconds,
-            usage=completion.usage,
-            tier=completion.service_tier,
+            usage=usage,
+            tier=tier,
             cost_nano_usd=cost,
             time_to_first_token_s=completion.time_to_first_token_s,
         )
+        if self._ledger is None:
+            return None
+        return self._ledger.write(
+            Row(
+                time_us=asked_at_ns // 1000,
+                request_id=ask.request_id,
+                principal=ask.principal,
+                rpc=ask.query.rpc,
+                model=self._name,
+                provider=self._provider,
+                provider_model=completion.provider_model or self._provider_model,
+                tier_asked=ask.options.service_tier.value,
+                tier_billed=tier.value,
+                usage=usage,
+                cost_nano_usd=cost,
+                basis=basis.value,
+                price_version=self._price.version,
+                outcome=outcome.value,
+                reason=reason,
+            )
+        )
+
+
+async def _stored(written: Awaitable[bool] | None) -> None:
+    if written is not None:
+        await written
+
+
+def _billed(exc: GatewayError) -> Completion:
+    """Gives what a failed attempt was billed."""
+    tier = ServiceTier(exc.service_tier) if exc.service_tier else ServiceTier.STANDARD
+    return Completion("", exc.usage or Usage(), exc.provider_model, service_tier=tier, estimated=exc.estimated)
+
+
+def _given_up(ask: Ask) -> Completion:
+    """Estimates what an attempt that nobody waited for may be billed: what was sent, and nothing that was written."""
+    asked = ask.trace.asked
+    if asked is None:
+        return Completion("", Usage())
+    return Completion("", asked, service_tier=ask.options.service_tier, estimated=True)

@@ -24,7 +24,7 @@ def start(*command, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={"PYTHONPATH": ":".join(sys.path), **environment},
+        env={"PYTHONPATH": ":".join(sys.path), "VISION_GATEWAY_LEDGER__URL": "off", **environment},
     )
 
 

@@ -56,7 +56,7 @@ def run(tmp_path):
             text=True,
             timeout=60,
             cwd=tmp_path,
-            env={"PYTHONPATH": ":".join(sys.path), **environment},
+            env={"PYTHONPATH": ":".join(sys.path), "VISION_GATEWAY_LEDGER__URL": "off", **environment},
             check=False,
         )
 

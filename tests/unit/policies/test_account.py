@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from gateway.domain import Attempt, CostBasis, Outcome, ServiceTier
 from gateway.errors import BackendUnavailable, TruncatedAnswer
+from gateway.ledger import Row
 from gateway.policies.account import Account
 from gateway.pricing import FREE, Price, Rates, per_million
 from gateway.usage import Usage
@@ -18,8 +20,8 @@ USAGE = Usage(input_text=10, output=5)
 
 @pytest.fixture
 def account(metrics, clock):
-    def make(inner, price=PRICE):
-        return Account(inner, name="m", provider="fake", price=price, metrics=metrics, clock=clock)
+    def make(inner, price=PRICE, **more):
+        return Account(inner, name="m", provider="fake", price=price, metrics=metrics, clock=clock, **more)
 
     return make
 
@@ -29,7 +31,7 @@ async def test_an_answer_is_priced_timed_and_recorded(account, model, ask):
 
     answer = await account(model("m", USAGE, takes_s=2.0)).answer(asked)
 
-    assert asked.trace.attempts == [Attempt("m", Outcome.OK, "", 2.0, 10 * 60 + 5 * 330, USAGE)]
+    assert asked.trace.attempts == [Attempt("m", Outcome.OK, "", 2.0, 10 * 60 + 5 * 330, USAGE, CostBasis.BILLED)]
     assert (answer.cost_basis, answer.price_version) == (CostBasis.BILLED, PRICE.version)
 
 
@@ -39,7 +41,9 @@ async def test_a_failure_that_was_billed_costs_what_it_used(account, model, ask)
     with pytest.raises(TruncatedAnswer):
         await account(model("m", TruncatedAnswer("cut", usage=USAGE))).answer(asked)
 
-    assert asked.trace.attempts == [Attempt("m", Outcome.FAILED, "TRUNCATED_ANSWER", 0.0, 2250, USAGE)]
+    assert asked.trace.attempts == [
+        Attempt("m", Outcome.FAILED, "TRUNCATED_ANSWER", 0.0, 2250, USAGE, CostBasis.BILLED)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,3 +119,94 @@ async def test_attempts_and_what_they_cost_are_counted(account, model, ask, samp
     assert sample(cost, **of_model, service_tier="standard", kind="answer") == pytest.approx(2250e-9)
     assert sample(cost, **of_model, service_tier="standard", kind="failure") == pytest.approx(2250e-9)
     assert sample("vision_gateway_inflight", scope="m") == 0
+
+
+class MemoryLedger:
+    """Stands in for the ledger: keeps rows, and commits them when it is told."""
+
+    def __init__(self):
+        self.rows = []
+        self.committed = asyncio.get_running_loop().create_future()
+
+    def write(self, row):
+        self.rows.append(row)
+        return self.committed
+
+
+@pytest.fixture
+async def ledger():
+    return MemoryLedger()
+
+
+async def test_an_answer_goes_out_once_its_row_is_committed(account, model, ask, ledger):
+    asked = replace(ask(service_tier=ServiceTier.FLEX), principal="alice")
+    metered = account(model("m", USAGE), ledger=ledger, provider_model="m-1", now_ns=lambda: 5_000_123)
+
+    answering = asyncio.create_task(metered.answer(asked))
+    await asyncio.sleep(0)
+    is_early = answering.done()
+    ledger.committed.set_result(True)
+    await answering
+
+    assert not is_early
+    row = Row(
+        time_us=5_000,
+        request_id="id",
+        principal="alice",
+        rpc="Caption",
+        model="m",
+        provider="fake",
+        provider_model="m-1",
+        tier_asked="flex",
+        tier_billed="standard",
+        usage=USAGE,
+        cost_nano_usd=2250,
+        basis="billed",
+        price_version=PRICE.version,
+        outcome="ok",
+        id=ledger.rows[0].id,
+    )
+    assert ledger.rows == [row]
+
+
+async def test_a_failure_is_in_the_ledger_with_what_the_provider_told(account, model, ask, ledger):
+    ledger.committed.set_result(True)
+    failure = TruncatedAnswer("cut", usage=USAGE, service_tier="priority")
+    failure.provider_model = "m-2026"
+
+    with pytest.raises(TruncatedAnswer):
+        await account(model("m", failure), TIERED, ledger=ledger, provider_model="m-1").answer(ask())
+
+    row = SimpleNamespace(**ledger.rows[0].values())
+    assert (row.outcome, row.reason, row.tier_billed) == ("failed", "TRUNCATED_ANSWER", "priority")
+    assert (row.provider_model, row.cost_nano_usd, row.basis) == ("m-2026", 50, "billed")
+
+
+@pytest.mark.parametrize(("price", "cost", "basis"), [(PRICE, 10 * 60, "estimated"), (FREE, 0, "free")])
+async def test_an_attempt_that_is_given_up_costs_an_estimate_of_what_was_sent(
+    account, model, ask, ledger, price, cost, basis
+):
+    inner = model("m")
+
+    async def given_up(asked):
+        asked.trace.asked = Usage(input_text=10)
+        raise asyncio.CancelledError
+
+    inner.answer = given_up
+    asked = ask()
+
+    with pytest.raises(asyncio.CancelledError):
+        await account(inner, price, ledger=ledger).answer(asked)
+
+    assert [(row.reason, row.cost_nano_usd, row.basis) for row in ledger.rows] == [("CANCELLED", cost, basis)]
+    assert asked.trace.attempts[0].cost_nano_usd == cost
+
+
+async def test_an_attempt_that_is_given_up_before_the_model_was_asked_costs_nothing(account, model, ask, ledger):
+    asked = ask()
+    asked.trace.asked = Usage(input_text=10)  # Of an earlier attempt.
+
+    with pytest.raises(asyncio.CancelledError):
+        await account(model("m", asyncio.CancelledError()), ledger=ledger).answer(asked)
+
+    assert ledger.rows[0].cost_nano_usd == 0
