@@ -192,3 +192,24 @@ def test_there_is_a_method_for_every_rpc_of_the_contract():
     rpcs = {method.name.lower() for method in pb.DESCRIPTOR.services_by_name["VisionService"].methods}
 
     assert {name for name in vars(VisionClient) if not name.startswith("_")} == rpcs | {"close"}
+
+
+@TWINS
+@pytest.mark.parametrize(("name", "positional", "keywords", "expected"), [(*one[:3], one[4]) for one in CALLS])
+def test_a_quote_takes_what_the_call_takes(scripted_gateway, call, name, positional, keywords, expected):
+    first = {"detect": "labels", "classify": "labels", "vqa": "question"}.get(name)
+    named = dict.fromkeys([first], *positional) if positional else {}
+
+    call(scripted_gateway.address, "quote", name, IMAGE, **named, **keywords, seed=3)
+
+    (attempt,) = scripted_gateway.attempts
+    sent = MessageToDict(attempt.request, preserving_proto_field_name=True)
+    assert (attempt.rpc, sent) == ("Quote", {name: {"image": IMAGE_JSON, "options": {"seed": "3"}, **expected}})
+
+
+@TWINS
+def test_a_quote_of_a_task_that_is_none_is_told_before_anything_is_sent(scripted_gateway, call):
+    with pytest.raises(ValueError, match="task is one of caption, ocr, detect, classify, vqa; not 'prompt'"):
+        call(scripted_gateway.address, "quote", "prompt", IMAGE)
+
+    assert scripted_gateway.attempts == []

@@ -15,10 +15,12 @@ from visiongateway._images import ImageSource, load_image
 from visiongateway._options import CallDefaults, Options
 from visiongateway._requests import (
     CaptionDetailChoice,
+    TaskChoice,
     caption_request,
     classify_request,
     detect_request,
     ocr_request,
+    quote_request,
     vqa_request,
 )
 from visiongateway.v1 import vision_service_pb2 as pb
@@ -160,6 +162,15 @@ class VisionClient:
         """
         request = vqa_request(load_image(image), options, question, map(load_image, images), answer_schema)
         return self._call(self._stub.VQA, request, options)
+
+    def quote(self, task: TaskChoice, image: ImageSource, **arguments: Any) -> pb.QuoteResponse:
+        """Tells what a call would cost at each model that may be asked; none is asked.
+
+        *task* names the method that would be called, such as `detect`, and *arguments* are its own, all by keyword. The
+        answer is in `candidates`, in the order in which they would be asked.
+        """
+        request, options = quote_request(task, load_image(image), arguments)
+        return self._call(self._stub.Quote, request, options)
 
     def _call(self, method: grpc.UnaryUnaryMultiCallable[Q, A], request: Q, options: Options) -> A:
         call = self._defaults.call(options)

@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     cache: CacheChoice | None
     local_only: bool | None
     service_tier: ServiceTierChoice | None
+    max_image_tokens: int | None
     timeout: float | None  # Seconds that the call may take, retries included; the client's own when left out.
     request_id: str | None  # Identifier for logs, sent as `x-request-id`; made up when left out.
 
