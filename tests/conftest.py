@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures.running_gateway",
     "tests.fixtures.tap",
     "tests.fixtures.triton",
+    "tests.fixtures.gemma4",
 ]
 
 # No test writes to the ledger of whoever runs it.
