@@ -15,12 +15,14 @@ from pydantic import ValidationError
 from gateway import profiles, tasks
 from gateway.backends import open_backend, parse_options
 from gateway.imaging import Limits, Preparer
+from gateway.latency import Latency
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.metrics import Metrics
 from gateway.model import ProfiledModel
 from gateway.pipeline import Pipeline
 from gateway.policies import Candidate
 from gateway.policies.account import Account
+from gateway.policies.breaker import Breaker
 from gateway.policies.cap import Cap
 from gateway.policies.fallback import Fallback
 from gateway.policies.limit import Limit
@@ -112,11 +114,15 @@ async def run(
         )
         ledger = await _ledger(settings.ledger.url, stack, metrics)
         known = tasks.load()
+        latency = Latency()
         candidates = {}
         for plan in plans:
-            candidates[plan.name] = await _open(plan, stack, known, preparer, metrics, clock, ledger)
-        # Route -> Fallback -> for each model: Cap -> Limit -> Account -> the model itself.
-        model = Route(candidates, settings.all_routes, try_in_turn=partial(Fallback, metrics=metrics, clock=clock))
+            candidates[plan.name] = await _open(
+                plan, stack, known, preparer, latency=latency, metrics=metrics, clock=clock, ledger=ledger
+            )
+        # Route -> Fallback -> for each model: Cap -> Breaker -> Limit -> Account -> the model itself.
+        try_in_turn = partial(Fallback, latency=latency, metrics=metrics, clock=clock)
+        model = Route(candidates, settings.all_routes, try_in_turn=try_in_turn)
         pipeline = Pipeline(model, limits=_limits(settings.images), metrics=metrics, clock=clock)
         readiness = Readiness({name: candidate.model for name, candidate in candidates.items()}, metrics)
         admission = Admission(server.max_inflight, metrics)
@@ -152,6 +158,8 @@ async def _open(  # noqa: PLR0913  what all models share
     stack: AsyncExitStack,
     known: Mapping[str, AnyTask],
     preparer: Preparer,
+    *,
+    latency: Latency,
     metrics: Metrics,
     clock: Clock,
     ledger: Ledger | None,
@@ -173,6 +181,7 @@ async def _open(  # noqa: PLR0913  what all models share
         name=plan.name,
         provider=settings.kind,
         price=plan.price,
+        latency=latency,
         metrics=metrics,
         clock=clock,
         provider_model=str(getattr(plan.options, "model", "")),
@@ -186,8 +195,20 @@ async def _open(  # noqa: PLR0913  what all models share
         metrics=metrics,
         clock=clock,
     )
+    breaker = None
+    if settings.breaker:
+        rule = settings.breaker.model_dump()
+        model = breaker = Breaker(model, name=plan.name, **rule, latency=latency, metrics=metrics, clock=clock)
     model = Cap(model, name=plan.name, fit=quoter.fit, metrics=metrics)
-    return Candidate(plan.name, model, local=plan.local, quality=plan.quality, quote=quoter.quote, fit=quoter.fit)
+    return Candidate(
+        plan.name,
+        model,
+        local=plan.local,
+        quality=plan.quality,
+        quote=quoter.quote,
+        fit=quoter.fit,
+        is_open=lambda: breaker is not None and breaker.is_open,
+    )
 
 
 async def _ledger(url: str, stack: AsyncExitStack, metrics: Metrics) -> Ledger | None:

@@ -205,7 +205,7 @@ class Ask:
     """One call on its way through the policies to a model.
 
     *images* has at least one, in the caller's order; boxes always speak of the first.
-    *deadline* is on the injected clock.
+    *deadline* is on the injected clock. *last_resort* says that nobody else is left to ask.
     """
 
     query: Query
@@ -215,6 +215,7 @@ class Ask:
     request_id: str
     trace: Trace = field(default_factory=Trace)
     principal: str = "anonymous"
+    last_resort: bool = False
 
 
 @dataclass(frozen=True, slots=True)

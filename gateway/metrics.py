@@ -148,6 +148,12 @@ class Metrics:
             ["operation", "decision"],
             registry=registry,
         )
+        self._breaker_state = Gauge(
+            "vision_gateway_breaker_state",
+            "Whether a model is given a pause: 0 closed, 1 half-open, 2 open.",
+            ["model"],
+            registry=registry,
+        )
         self._loop_lag = Histogram(
             "vision_gateway_event_loop_lag_seconds",
             "How late the event loop runs what is due.",
@@ -240,6 +246,10 @@ class Metrics:
     def store_failed(self, operation: str, decision: str) -> None:
         """Counts a failure of the store of budgets."""
         self._store_failures.labels(operation, decision).inc()
+
+    def breaker_state(self, model: str, state: int) -> None:
+        """Records the state of the breaker of *model*: 0 closed, 1 half-open, 2 open."""
+        self._breaker_state.labels(model).set(state)
 
     def loop_lag(self, seconds: float) -> None:
         """Records how late the event loop was."""

@@ -106,6 +106,17 @@ class PriceSettings(_Table):
     cached_input: str | None = None
 
 
+class BreakerSettings(_Table):
+    """`breaker`: when a model that fails is given a pause."""
+
+    # Failures in a row; or their share, of at least 20 calls in 10 seconds.
+    failures: int = Field(default=5, ge=1, le=1000)
+    share: float = Field(default=0.5, gt=0, le=1)
+    # Seconds of the first pause; each further one is twice as long, up to the longest.
+    open_s: float = Field(default=1.0, gt=0, le=60)
+    longest_open_s: float = Field(default=30.0, gt=0, le=3600)
+
+
 class ModelSettings(_Table):
     """`[models.NAME]`: one model endpoint. What is not named here goes to its kind of backend as an option."""
 
@@ -124,6 +135,8 @@ class ModelSettings(_Table):
     # Calls asked at once, and calls waiting.
     max_inflight: int = Field(default=64, ge=1, le=100_000)
     max_queue: int = Field(default=64, ge=0, le=100_000)
+    # false: the model is asked however often it fails.
+    breaker: BreakerSettings | Literal[False] = BreakerSettings()
 
     @property
     def options(self) -> dict[str, Any]:

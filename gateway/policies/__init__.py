@@ -26,6 +26,7 @@ class Candidate:
     """One configured model and what a router must know of it.
 
     *local* is false for models of third parties. *quality* is a share of correct answers in [0, 1]; None is unknown.
+    *is_open* tells whether the model would turn a call away now because it failed too often.
     """
 
     name: str
@@ -34,3 +35,4 @@ class Candidate:
     quality: float | None
     quote: Callable[[Ask], Quote]
     fit: Callable[[Ask, int], Ask]
+    is_open: Callable[[], bool] = lambda: False

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.domain import Attempt, Completion, CostBasis, Outcome, ServiceTier
-from gateway.errors import GatewayError
+from gateway.errors import DeadlineTooShort, GatewayError
 from gateway.ledger import Row
 from gateway.usage import Usage
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gateway.domain import Answer, Ask, Clock
+    from gateway.latency import Latency
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.policies import Model
@@ -33,6 +34,7 @@ class Account:
         name: str,
         provider: str,
         price: Price,
+        latency: Latency,
         metrics: Metrics,
         clock: Clock,
         provider_model: str = "",
@@ -48,6 +50,7 @@ class Account:
         self._name = name
         self._provider = provider
         self._price = price
+        self._latency = latency
         self._metrics = metrics
         self._clock = clock
         self._provider_model = provider_model
@@ -65,6 +68,11 @@ class Account:
         with self._metrics.inflight(self._name).track_inprogress():
             try:
                 answer = await self._inner.answer(ask)
+            except DeadlineTooShort as exc:
+                # Nothing was asked.
+                ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, exc.reason, self._clock() - started))
+                self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=exc.reason)
+                raise
             except GatewayError as exc:
                 await _stored(record(exc.reason, _billed(exc)))
                 raise
@@ -74,6 +82,7 @@ class Account:
             except Exception:
                 record("INTERNAL", _given_up(ask))
                 raise
+        self._latency.observe(ask.query.rpc, self._name, self._clock() - started)
         await _stored(record("", answer.completion))
         return replace(answer, cost_basis=self._basis(answer.completion), price_version=self._price.version)
 

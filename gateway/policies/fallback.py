@@ -7,40 +7,49 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
+from gateway.domain import Attempt, Outcome
 from gateway.errors import BackendUnavailable, DeadlineExceeded, DeadlineTooShort, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.domain import Answer, Ask, Clock
+    from gateway.latency import Latency
     from gateway.metrics import Metrics
     from gateway.policies import Candidate
 
-# Of the time left, for a model that is not the last: a hung one then leaves the next enough to answer.
+# Of the time left, for a model that is not the last, while it is not known how long the next one takes.
 _SHARE = 2 / 3
 
 
 class Fallback:
     """Moves on when a model fails in a way that another one might not."""
 
-    def __init__(self, candidates: Sequence[Candidate], *, metrics: Metrics, clock: Clock) -> None:
-        """*candidates* are asked in this order; there is at least one."""
+    def __init__(self, candidates: Sequence[Candidate], *, latency: Latency, metrics: Metrics, clock: Clock) -> None:
+        """*candidates* are asked in this order; there is at least one. *latency* knows how long they take."""
         self._candidates = candidates
+        self._latency = latency
         self._metrics = metrics
         self._clock = clock
 
     async def answer(self, ask: Ask) -> Answer:
-        """Asks each model in turn within the call's deadline; raises the failure that tells the caller most."""
+        """Asks each model in turn within the call's deadline; raises the failure that tells the caller most.
+
+        When every model is open, the last one is asked all the same: it may be well again.
+        """
         failures: list[GatewayError] = []
-        for candidate in self._candidates:
+        for position, candidate in enumerate(self._candidates, start=1):
+            later = self._candidates[position:]
             if failures:
                 self._metrics.fell_back(rpc=ask.query.rpc, reason=failures[-1].reason)
-            last = candidate is self._candidates[-1]
+            if self._too_slow(candidate, later, ask):
+                failures.append(self._skipped(candidate, ask))
+                continue
             try:
-                return await candidate.model.answer(self._share(ask, last=last))
+                return await candidate.model.answer(self._share(ask, candidate, later))
             except (DeadlineExceeded, DeadlineTooShort):
                 # The last one had all of the time: timers may go off a little before the clock gets there.
-                if last or self._clock() >= ask.deadline:
+                if not later or self._clock() >= ask.deadline:
                     raise
                 failures.append(BackendUnavailable(f"{candidate.name} did not answer in its share of the time"))
             except GatewayError as exc:
@@ -54,11 +63,31 @@ class Fallback:
         """Tells whether any model is ready."""
         return any([await candidate.model.ready() for candidate in self._candidates])
 
-    def _share(self, ask: Ask, *, last: bool) -> Ask:
-        if last:
-            return ask
+    def _too_slow(self, candidate: Candidate, later: Sequence[Candidate], ask: Ask) -> bool:
+        """Tells whether the time left is too little for what *candidate* takes, and enough for a later one."""
+        left = ask.deadline - self._clock()
+        expected = self._latency.expected_s(ask.query.rpc, candidate.name)
+        if expected is None or expected <= left:
+            return False
+        others = ((each, self._latency.expected_s(ask.query.rpc, each.name)) for each in later)
+        return any(takes is not None and takes <= left and not each.is_open() for each, takes in others)
+
+    def _skipped(self, candidate: Candidate, ask: Ask) -> GatewayError:
+        ask.trace.attempts.append(Attempt(candidate.name, Outcome.SKIPPED, DeadlineTooShort.reason))
+        self._metrics.skipped(rpc=ask.query.rpc, model=candidate.name, reason=DeadlineTooShort.reason)
+        return DeadlineTooShort(f"{candidate.name} takes longer than the time that is left")
+
+    def _share(self, ask: Ask, candidate: Candidate, later: Sequence[Candidate]) -> Ask:
+        """Leaves the next model the time in which it answers 19 of 20 calls, unless this one could then not answer."""
+        if not later:
+            return replace(ask, last_resort=all(each.is_open() for each in self._candidates))
         now = self._clock()
-        return replace(ask, deadline=now + (ask.deadline - now) * _SHARE)
+        left = ask.deadline - now
+        own = self._latency.expected_s(ask.query.rpc, candidate.name)
+        of_next = self._latency.p95_s(ask.query.rpc, later[0].name)
+        if own is None or of_next is None or own > left - of_next:
+            return replace(ask, deadline=now + left * _SHARE)
+        return replace(ask, deadline=ask.deadline - of_next)
 
 
 def _most_telling(failures: Sequence[GatewayError], ask: Ask) -> GatewayError:

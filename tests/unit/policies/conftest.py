@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.domain import Answer, Ask, Completion, ImagePlan, Options, Query, Quote, SentImage, SourceImage
+from gateway.latency import Latency
 from gateway.metrics import Metrics
 from gateway.policies import Candidate
 from gateway.usage import Usage
@@ -35,6 +36,7 @@ class ScriptedModel:
     async def answer(self, ask):
         self.asked.append(ask)
         self.clock.now += self.takes_s
+        ask.trace.upstream_s += self.takes_s
         step = self.steps.pop(0) if self.steps else Usage(input_text=10, output=5)
         if isinstance(step, BaseException):
             raise step
@@ -66,6 +68,22 @@ def metrics(registry):
 
 
 @pytest.fixture
+def latency():
+    return Latency()
+
+
+@pytest.fixture
+def takes(latency):
+    """Teaches how long a model takes."""
+
+    def learn(name, seconds):
+        for _ in range(5):
+            latency.observe("Caption", name, seconds)
+
+    return learn
+
+
+@pytest.fixture
 def sample(registry):
     """Gives the value of one sample, None where there is none."""
 
@@ -85,9 +103,10 @@ def model(clock):
 
 @pytest.fixture
 def candidate(model):
-    def make(name, *steps, local=True, quality=None, cost=0, **facts):
+    def make(name, *steps, local=True, quality=None, cost=0, is_open=False, **facts):
         inner = model(name, *steps, **facts)
-        return Candidate(name, inner, local, quality, lambda _: Quote(0, 0, 0, cost, cost), lambda asked, _: asked)
+        quote = Quote(0, 0, 0, cost, cost)
+        return Candidate(name, inner, local, quality, lambda _: quote, lambda asked, _: asked, lambda: is_open)
 
     return make
 

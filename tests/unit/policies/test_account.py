@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.domain import Attempt, CostBasis, Outcome, ServiceTier
-from gateway.errors import BackendUnavailable, TruncatedAnswer
+from gateway.errors import BackendUnavailable, DeadlineTooShort, TruncatedAnswer
 from gateway.ledger import Row
 from gateway.policies.account import Account
 from gateway.pricing import FREE, Price, Rates, per_million
@@ -19,9 +19,10 @@ USAGE = Usage(input_text=10, output=5)
 
 
 @pytest.fixture
-def account(metrics, clock):
+def account(latency, metrics, clock):
     def make(inner, price=PRICE, **more):
-        return Account(inner, name="m", provider="fake", price=price, metrics=metrics, clock=clock, **more)
+        given = {"latency": latency, "metrics": metrics, "clock": clock, **more}
+        return Account(inner, name="m", provider="fake", price=price, **given)
 
     return make
 
@@ -210,3 +211,26 @@ async def test_an_attempt_that_is_given_up_before_the_model_was_asked_costs_noth
         await account(model("m", asyncio.CancelledError()), ledger=ledger).answer(asked)
 
     assert ledger.rows[0].cost_nano_usd == 0
+
+
+async def test_a_call_that_had_no_time_to_ask_anybody_is_skipped_not_failed(account, model, ask, sample):
+    asked = ask()
+
+    with pytest.raises(DeadlineTooShort):
+        await account(model("m", DeadlineTooShort("too few"), takes_s=0.5)).answer(asked)
+
+    assert asked.trace.attempts == [Attempt("m", Outcome.SKIPPED, "DEADLINE_TOO_SHORT", 0.5)]
+    skipped = {"outcome": "skipped", "reason": "DEADLINE_TOO_SHORT"}
+    assert sample("vision_gateway_attempts_total", rpc="Caption", model="m", **skipped) == 1
+    assert sample("vision_gateway_upstream_duration_seconds_count", rpc="Caption", model="m") is None
+
+
+async def test_how_long_answers_take_is_learned_and_failures_teach_nothing(account, model, ask, latency):
+    metered = account(model("m", *[USAGE] * 5, TruncatedAnswer("cut"), takes_s=2.0))
+
+    for _ in range(5):
+        await metered.answer(ask())
+    with pytest.raises(TruncatedAnswer):
+        await metered.answer(ask(seconds=100.0))
+
+    assert latency.expected_s("Caption", "m") == 2.0

@@ -20,9 +20,9 @@ from gateway.policies.fallback import Fallback
 
 
 @pytest.fixture
-def fallback(metrics, clock):
+def fallback(latency, metrics, clock):
     def make(*candidates):
-        return Fallback(candidates, metrics=metrics, clock=clock)
+        return Fallback(candidates, latency=latency, metrics=metrics, clock=clock)
 
     return make
 
@@ -134,3 +134,66 @@ async def test_a_call_passed_on_is_counted_by_why(fallback, candidate, ask, samp
     await fallback(candidate("a", UnusableAnswer("prose")), candidate("b")).answer(ask())
 
     assert sample("vision_gateway_fallbacks_total", rpc="Caption", reason="UNUSABLE_ANSWER") == 1
+
+
+async def test_a_model_leaves_the_next_one_the_time_it_is_known_to_take(fallback, candidate, ask, takes):
+    takes("a", 1.0)
+    takes("b", 4.0)
+    first = candidate("a")
+    asked = ask(seconds=10.0)
+
+    await fallback(first, candidate("b")).answer(asked)
+
+    assert first.model.asked[0].deadline == asked.deadline - 4.0
+
+
+async def test_a_model_that_needs_more_than_what_the_next_one_leaves_gets_two_thirds(fallback, candidate, ask, takes):
+    takes("a", 7.0)
+    takes("b", 4.0)
+    first = candidate("a")
+
+    await fallback(first, candidate("b")).answer(ask(seconds=10.0))
+
+    assert first.model.asked[0].deadline == pytest.approx(1000 + 20 / 3)
+
+
+async def test_a_model_that_takes_longer_than_is_left_is_passed_over_for_one_that_does_not(
+    fallback, candidate, ask, takes, sample
+):
+    takes("a", 12.0)
+    takes("b", 4.0)
+    slow = candidate("a")
+    asked = ask(seconds=10.0)
+
+    answer = await fallback(slow, candidate("b")).answer(asked)
+
+    assert (answer.model, slow.model.asked) == ("b", [])
+    assert asked.trace.attempts == [Attempt("a", Outcome.SKIPPED, "DEADLINE_TOO_SHORT")]
+    skipped = {"outcome": "skipped", "reason": "DEADLINE_TOO_SHORT"}
+    assert sample("vision_gateway_attempts_total", rpc="Caption", model="a", **skipped) == 1
+
+
+@pytest.mark.parametrize("second", [{"takes": 11.0}, {"takes": None}, {"takes": 4.0, "is_open": True}], ids=str)
+async def test_a_slow_model_is_asked_where_no_later_one_is_known_to_be_in_time(fallback, candidate, ask, takes, second):
+    takes("a", 12.0)
+    if second["takes"]:
+        takes("b", second["takes"])
+
+    answer = await fallback(candidate("a"), candidate("b", is_open=second.get("is_open", False))).answer(ask())
+
+    assert answer.model == "a"
+
+
+async def test_where_every_model_is_open_only_the_last_one_is_a_last_resort(fallback, candidate, ask):
+    first, second = candidate("a", BackendUnavailable("open"), is_open=True), candidate("b", is_open=True)
+
+    assert (await fallback(first, second).answer(ask())).model == "b"
+    assert [each.model.asked[0].last_resort for each in (first, second)] == [False, True]
+
+
+async def test_the_last_model_is_no_last_resort_while_an_earlier_one_works(fallback, candidate, ask):
+    second = candidate("b", is_open=True)
+
+    await fallback(candidate("a", UnusableAnswer("prose")), second).answer(ask())
+
+    assert not second.model.asked[0].last_resort

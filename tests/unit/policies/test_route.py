@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -20,10 +21,11 @@ def models(candidate):
 
 
 @pytest.fixture
-def route(models, metrics, clock):
+def route(models, latency, metrics, clock):
     def make(**routes):
         routes.setdefault("default", ("cheap", "good"))
-        return Route(models, routes, try_in_turn=lambda order: Fallback(order, metrics=metrics, clock=clock))
+        try_in_turn = partial(Fallback, latency=latency, metrics=metrics, clock=clock)
+        return Route(models, routes, try_in_turn=try_in_turn)
 
     return make
 
