@@ -153,6 +153,28 @@ async def run(
             await listener.drain(wait_s=server.drain_wait_s, grace_s=server.grace_s)
 
 
+@asynccontextmanager
+async def alone(
+    settings: Settings, name: str, *, clock: Clock = time.monotonic
+) -> AsyncGenerator[tuple[Pipeline, Mapping[str, AnyTask]]]:
+    """Gives the path of a call to the model *name*, and the tasks it takes, without ports, routes and records.
+
+    For trying a model out. Raises `SettingsError` with every problem of the models.
+    """
+    problems: list[str] = []
+    plans = {plan.name: plan for plan in _plans(settings, problems)}
+    if problems:
+        raise SettingsError(problems)
+    metrics = Metrics(CollectorRegistry())
+    known = tasks.load()
+    async with AsyncExitStack() as stack:
+        preparer = await stack.enter_async_context(
+            Preparer(workers=settings.images.workers, timeout_s=settings.images.timeout_s)
+        )
+        candidate = await _open(plans[name], stack, known, preparer, metrics, clock, ledger=None)
+        yield Pipeline(candidate.model, limits=_limits(settings.images), metrics=metrics, clock=clock), known
+
+
 async def _open(  # noqa: PLR0913  what all models share
     plan: _Plan,
     stack: AsyncExitStack,

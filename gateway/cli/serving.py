@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from gateway.cli import output, process
+from gateway.cli import checking, output, process
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -64,11 +64,13 @@ def serve(
     process.run(lambda stop: _serve(_load(settings, server=given), stop, _say_where))
 
 
-def triton() -> None:
+def triton(context: typer.Context) -> None:
     """Starts Triton with the CPU model alone, for a gateway of its own on this machine; its log goes to standard error.
 
-    Ends when it gets SIGINT (Ctrl-C) or SIGTERM.
+    Ends when it gets SIGINT (Ctrl-C) or SIGTERM. With `check`, looks at a Triton that runs, such as one with Gemma 4.
     """
+    if context.invoked_subcommand:
+        return
 
     async def run(stop: asyncio.Event) -> None:
         async with _embedded_triton(stop, log=output.log) as started:
@@ -90,8 +92,12 @@ def check_settings(file: Annotated[Path, typer.Argument(help="TOML file.")]) -> 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to *app*."""
-    for command in (up, serve, triton, check_settings):
+    for command in (up, serve, check_settings):
         app.command()(command)
+    group = typer.Typer()
+    group.callback(invoke_without_command=True)(triton)
+    group.command()(checking.check)
+    app.add_typer(group, name="triton")
 
 
 async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *, demo: bool) -> None:
