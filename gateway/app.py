@@ -7,13 +7,19 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limits.aio.storage import MemoryStorage, RedisStorage
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import ValidationError
 
 from gateway import profiles, tasks
 from gateway.backends import open_backend, parse_options
+from gateway.budget import Window
+from gateway.budget.redis import RedisStore
+from gateway.budget.shielded import Shielded
+from gateway.budget.sqlite import SqliteStore
 from gateway.imaging import Limits, Preparer
 from gateway.latency import Latency
 from gateway.ledger import Ledger, LedgerUnavailable
@@ -23,24 +29,31 @@ from gateway.pipeline import Pipeline
 from gateway.policies import Candidate
 from gateway.policies.account import Account
 from gateway.policies.breaker import Breaker
+from gateway.policies.appraise import Appraise
+from gateway.policies.budget import Budget, Budgets
 from gateway.policies.cap import Cap
 from gateway.policies.fallback import Fallback
 from gateway.policies.limit import Limit
 from gateway.policies.route import Route
+from gateway.policies.save import Save
 from gateway.pricing import FREE, Price, per_million
 from gateway.quoting import Quoter
 from gateway.server import http, lag, methods
 from gateway.server.admission import Admission
+from gateway.server.identity import ANONYMOUS, Identity
 from gateway.server.listen import Listener
 from gateway.server.readiness import Readiness
 from gateway.server.service import Service
+from gateway.server.turnstile import Allowance, Turnstile
 from gateway.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 
+    from limits.aio.storage import Storage
     from pydantic import BaseModel
 
+    from gateway.budget import Store
     from gateway.domain import Clock
     from gateway.policies import Model
     from gateway.profiles import Profile
@@ -114,22 +127,32 @@ async def run(
         )
         ledger = await _ledger(settings.ledger.url, stack, metrics)
         known = tasks.load()
+        store = _store(settings, stack)
+        budgets = _budgets(settings, store, metrics)
         latency = Latency()
         candidates = {}
         for plan in plans:
             candidates[plan.name] = await _open(
-                plan, stack, known, preparer, latency=latency, metrics=metrics, clock=clock, ledger=ledger
+                plan,
+                stack,
+                known,
+                preparer,
+                latency=latency,
+                metrics=metrics,
+                clock=clock,
+                ledger=ledger,
+                budgets=budgets,
             )
-        # Route -> Fallback -> for each model: Cap -> Breaker -> Limit -> Account -> the model itself.
+        # Route -> Fallback -> for each model: Cap -> Breaker -> Limit -> Budget -> Account -> the model itself.
         try_in_turn = partial(Fallback, latency=latency, metrics=metrics, clock=clock)
         model = Route(candidates, settings.all_routes, try_in_turn=try_in_turn)
-        pipeline = Pipeline(model, limits=_limits(settings.images), metrics=metrics, clock=clock)
         readiness = Readiness({name: candidate.model for name, candidate in candidates.items()}, metrics)
         admission = Admission(server.max_inflight, metrics)
         listener = Listener(
             Service(
                 methods.bind(known, pipeline, model.offers),
                 admission=admission,
+                turnstile=_turnstile(settings, store, metrics),
                 metrics=metrics,
                 settings=server,
                 clock=clock,
@@ -140,7 +163,10 @@ async def run(
             max_deadline_s=server.max_deadline_s,
         )
         await readiness.look()
-        await stack.enter_async_context(_background(readiness.watch(server.readiness_interval_s), lag.watch(metrics)))
+        watches = [readiness.watch(server.readiness_interval_s), lag.watch(metrics)]
+        if budgets:
+            watches.append(budgets.watch(server.readiness_interval_s))
+        await stack.enter_async_context(_background(*watches))
         http_port = await stack.enter_async_context(http.serve(http.app(registry, readiness), server.http_address))
         grpc_port = await listener.start(server.grpc_address)
         try:
@@ -171,7 +197,9 @@ async def alone(
         preparer = await stack.enter_async_context(
             Preparer(workers=settings.images.workers, timeout_s=settings.images.timeout_s)
         )
-        candidate = await _open(plans[name], stack, known, preparer, metrics, clock, ledger=None)
+        candidate = await _open(
+            plans[name], stack, known, preparer, latency=Latency(), metrics=metrics, clock=clock, ledger=None
+        )
         yield Pipeline(candidate.model, limits=_limits(settings.images), metrics=metrics, clock=clock), known
 
 
@@ -184,7 +212,9 @@ async def _open(  # noqa: PLR0913  what all models share
     latency: Latency,
     metrics: Metrics,
     clock: Clock,
+    *,
     ledger: Ledger | None,
+    budgets: Budgets | None = None,
 ) -> Candidate:
     """Connects to one model and stacks its policies, the outermost last."""
     settings = plan.settings
@@ -209,6 +239,8 @@ async def _open(  # noqa: PLR0913  what all models share
         provider_model=str(getattr(plan.options, "model", "")),
         ledger=ledger,
     )
+    if budgets and not plan.price.free:
+        model = Budget(model, name=plan.name, quote=quoter.quote, budgets=budgets, metrics=metrics, clock=clock)
     model = Limit(
         model,
         name=plan.name,
@@ -221,6 +253,8 @@ async def _open(  # noqa: PLR0913  what all models share
     if settings.breaker:
         rule = settings.breaker.model_dump()
         model = breaker = Breaker(model, name=plan.name, **rule, latency=latency, metrics=metrics, clock=clock)
+    if not plan.price.free:
+        model = Appraise(model, name=plan.name, quote=quoter.quote, metrics=metrics)
     model = Cap(model, name=plan.name, fit=quoter.fit, metrics=metrics)
     return Candidate(
         plan.name,
@@ -242,6 +276,52 @@ async def _ledger(url: str, stack: AsyncExitStack, metrics: Metrics) -> Ledger |
         )
     except LedgerUnavailable as exc:
         raise SettingsError([f"ledger.url: {exc}"]) from None
+
+
+def _store(settings: Settings, stack: AsyncExitStack) -> Store | None:
+    """Gives the store of what principals have, None where nobody has a limit that it counts."""
+    if not any(principal.budget.nano_usd or principal.max_inflight for principal in settings.principals.values()):
+        return None
+    url, charge = settings.budgets.store, settings.budgets.on_crash == "charge"
+    path = url.removeprefix("sqlite:///")
+    inner = RedisStore(url, charge_expired=charge) if path == url else SqliteStore(Path(path), charge_expired=charge)
+    store = Shielded(inner)
+    stack.push_async_callback(store.aclose)
+    return store
+
+
+def _budgets(settings: Settings, store: Store | None, metrics: Metrics) -> Budgets | None:
+    limits = {
+        name: {Window(window): nano for window, nano in principal.budget.nano_usd.items()}
+        for name, principal in settings.principals.items()
+        if principal.budget.nano_usd
+    }
+    if store is None or not limits:
+        return None
+    return Budgets(store, limits, fail_open=settings.budgets.on_failure == "open", metrics=metrics, now=time.time)
+
+
+def _turnstile(settings: Settings, store: Store | None, metrics: Metrics) -> Turnstile:
+    principals = settings.principals
+    url = settings.budgets.store
+    if url.startswith("sqlite"):
+        rates: Storage = MemoryStorage()
+    else:
+        rates = RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy")
+    return Turnstile(
+        Identity(
+            {key: name for name, principal in principals.items() for key in principal.key_sha256},
+            anonymous=ANONYMOUS in principals,
+        ),
+        allowances={
+            name: Allowance(principal.requests_per_s, principal.max_inflight) for name, principal in principals.items()
+        },
+        store=store,
+        rates=rates,
+        fail_open=settings.budgets.on_failure == "open",
+        metrics=metrics,
+        now=time.time,
+    )
 
 
 def _limits(images: ImageSettings) -> Limits:

@@ -24,6 +24,7 @@ _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75
 _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _TOKENS = tuple(float(4**n) for n in range(14))
 _BYTES = tuple(float(4**n * 1024) for n in range(9))
+_RATIOS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 8.0)
 _NANO_USD = 1e-9
 # What a server calls its model is its own word, and may be another with each answer: so many of them, each of at most
 # so many characters, become labels for one model of ours; the rest are counted as OpenTelemetry's "other".
@@ -94,6 +95,19 @@ class Metrics:
             "vision_gateway_cost_usd_total",
             "Cost of attempts in US dollars; kind is answer or failure.",
             ["rpc", "model", "service_tier", "kind"],
+            registry=registry,
+        )
+        self._saved = Counter(
+            "vision_gateway_cost_saved_usd_total",
+            "What answers cost less than the dearest configured model was expected to, in US dollars.",
+            ["rpc", "model"],
+            registry=registry,
+        )
+        self._quote_error = Histogram(
+            "vision_gateway_quote_error_ratio",
+            "What an answer was billed, over what was quoted for it.",
+            ["rpc", "model"],
+            buckets=_RATIOS,
             registry=registry,
         )
         self._inflight = Gauge(
@@ -206,6 +220,14 @@ class Metrics:
     def skipped(self, *, rpc: str, model: str, reason: str) -> None:
         """Counts one model that was passed over without being asked."""
         self._attempts.labels(rpc, model, "skipped", reason).inc()
+
+    def saved(self, *, rpc: str, model: str, nano_usd: int) -> None:
+        """Counts what an answer by *model* cost less than the dearest one was expected to."""
+        self._saved.labels(rpc, model).inc(nano_usd * _NANO_USD)
+
+    def quote_error(self, *, rpc: str, model: str, ratio: float) -> None:
+        """Records what an answer by *model* was billed, over what was quoted for it."""
+        self._quote_error.labels(rpc, model).observe(ratio)
 
     def fell_back(self, *, rpc: str, reason: str) -> None:
         """Counts a call that went on to the next model because of *reason*."""
