@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from gateway.usage import Usage
 
+_NANO = 10**9
 _NANO_USD_PER_TOKEN = 1000  # For one dollar per million tokens.
 _LISTED_TIERS = {ServiceTier.STANDARD: "default", ServiceTier.FLEX: "flex", ServiceTier.PRIORITY: "priority"}
 
@@ -79,6 +80,23 @@ def per_million(input_usd: str, output_usd: str, cached_input_usd: str | None = 
         _nano_per_token(_decimal(output_usd)),
     )
     return Price(f"settings:{input_usd}/{output_usd}", {ServiceTier.STANDARD: (rates,)})
+
+
+def per_gpu_hour(usd: str, input_tokens_per_s: float, output_tokens_per_s: float) -> Price:
+    """Shares the price of one hour of the hardware among the tokens it reads, or writes, in that hour.
+
+    The rates are those of the hardware under its usual load, all calls together: `vision-gateway triton check` measures
+    them. Each is rounded up to a whole nano-USD per token. Raises ValueError unless *usd* is a number of at least 0.
+    """
+    hour = _decimal(usd)
+    if hour < 0:
+        raise ValueError("the price of a GPU hour is at least 0")
+    reads, writes = (
+        int((hour * _NANO / 3600 / Decimal(str(rate))).to_integral_value(ROUND_CEILING))
+        for rate in (input_tokens_per_s, output_tokens_per_s)
+    )
+    version_ = f"settings:gpu_hour:{usd}/{input_tokens_per_s:g}/{output_tokens_per_s:g}"
+    return Price(version_, {ServiceTier.STANDARD: (Rates(reads, reads, writes),)})
 
 
 def listed(model: str, provider: str) -> Price:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import tomllib
 from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
+
+_NANO_USD = 1_000_000_000
+# Whole numbers up to here are exact also in Redis, whose scripts count in doubles: below 2**53.
+_MOST_NANO_USD = 9_000_000 * _NANO_USD
 
 
 class SettingsError(ValueError):
@@ -77,17 +82,17 @@ class ImageSettings(_Table):
     timeout_s: float = Field(default=5.0, gt=0, le=60)
 
 
-def _default_ledger() -> str:
+def _state_file(name: str) -> str:
     # As the XDG Base Directory Specification has it.
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return f"sqlite:///{state}/vision-gateway/ledger.db"
+    return f"sqlite:///{state}/vision-gateway/{name}"
 
 
 class LedgerSettings(_Table):
     """`[ledger]`: where every attempt at a model is written down."""
 
     # sqlite:///PATH, postgresql://USER:PASSWORD@HOST/DATABASE, or "off".
-    url: str = Field(default_factory=_default_ledger, repr=False)
+    url: str = Field(default_factory=lambda: _state_file("ledger.db"), repr=False)
 
     @field_validator("url")
     @classmethod
@@ -96,6 +101,57 @@ class LedgerSettings(_Table):
             # What stands there is not repeated: it may have a password in it.
             raise ValueError('must be sqlite:///PATH, postgresql://..., or "off"')
         return url
+
+
+class BudgetsSettings(_Table):
+    """`[budgets]`: where what principals spend is counted, and what to do when that fails."""
+
+    # sqlite:///PATH, shared by the workers of one machine, or redis://HOST:PORT/0, shared by many machines.
+    store: str = Field(default_factory=lambda: _state_file("budgets.db"), repr=False)
+    # While the store is down: "closed" lets free models alone answer, "open" lets calls pass uncounted.
+    on_failure: Literal["closed", "open"] = "closed"
+    # What the worst case of a call counts as when its worker dies before its bill is known.
+    on_crash: Literal["charge", "release"] = "charge"
+
+    @field_validator("store")
+    @classmethod
+    def _is_known(cls, store: str) -> str:
+        if not store.startswith(("sqlite:///", "redis://", "rediss://")):
+            # What stands there is not repeated: it may have a password in it.
+            raise ValueError("must be sqlite:///PATH or redis://HOST:PORT/0")
+        return store
+
+
+class BudgetSettings(_Table):
+    """`budget`: US dollars that may be spent in each hour, day and month (UTC), as text so that they stay exact."""
+
+    hour: str | None = None
+    day: str | None = None
+    month: str | None = None
+
+    @field_validator("hour", "day", "month")
+    @classmethod
+    def _is_exact(cls, usd: str | None) -> str | None:
+        if usd is not None:
+            _nano_usd(usd)
+        return usd
+
+    @property
+    def nano_usd(self) -> dict[str, int]:
+        """The limits of the windows that have one."""
+        named = {"hour": self.hour, "day": self.day, "month": self.month}
+        return {window: _nano_usd(usd) for window, usd in named.items() if usd is not None}
+
+
+class PrincipalSettings(_Table):
+    """`[principals.NAME]`: one caller, its keys, and what it may use; `anonymous` is whoever has no key."""
+
+    # SHA-256 of its API keys, in lower-case hex.
+    key_sha256: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
+    budget: BudgetSettings = Field(default_factory=BudgetSettings)
+    # Calls in any second, and at once. Unset: no limit.
+    requests_per_s: int | None = Field(default=None, ge=1, le=100_000)
+    max_inflight: int | None = Field(default=None, ge=1, le=100_000)
 
 
 class PriceSettings(_Table):
@@ -117,6 +173,14 @@ class BreakerSettings(_Table):
     longest_open_s: float = Field(default=30.0, gt=0, le=3600)
 
 
+class GpuPriceSettings(_Table):
+    """`price` of hardware of one's own: US dollars per hour, as text, and the tokens it reads and writes a second."""
+
+    gpu_hour: str
+    input_tokens_per_s: float = Field(gt=0)
+    output_tokens_per_s: float = Field(gt=0)
+
+
 class ModelSettings(_Table):
     """`[models.NAME]`: one model endpoint. What is not named here goes to its kind of backend as an option."""
 
@@ -127,7 +191,7 @@ class ModelSettings(_Table):
     # Model family, a module of gateway/profiles. Unset: gemma4 for triton, gpt55 for openai.
     profile: str | None = None
     # Unset: the family's own. "free" counts nothing.
-    price: PriceSettings | Literal["free"] | None = None
+    price: PriceSettings | GpuPriceSettings | Literal["free"] | None = None
     # Whether the model is in the operator's own hands. Unset: true for triton, false for openai.
     local: bool | None = None
     # Share of correct answers in [0, 1], for `priority: QUALITY`. Unset: the family's own.
@@ -158,6 +222,8 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    budgets: BudgetsSettings = Field(default_factory=BudgetsSettings)
+    principals: dict[str, PrincipalSettings] = Field(default_factory=dict)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     # Orders of model names. `default` unset: the models as the file lists them.
     routes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -176,6 +242,15 @@ class Settings(BaseSettings):
         )
         if problems:
             raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _keys_tell_principals_apart(self) -> Settings:
+        keys = [key for principal in self.principals.values() for key in principal.key_sha256]
+        if len(set(keys)) < len(keys):
+            raise ValueError("principals: the same key_sha256 is there twice")
+        if "anonymous" in self.principals and self.principals["anonymous"].key_sha256:
+            raise ValueError("principals.anonymous.key_sha256: whoever has a key is not anonymous")
         return self
 
     @classmethod
@@ -224,6 +299,16 @@ def load(path: Path | None = None, **given: Any) -> Settings:
         errors = exc.errors(include_input=False, include_url=False)
         problems = [line for error in errors for line in _problem(error).splitlines()]
         raise SettingsError(problems, _sound(tables.get("models"))) from None
+
+
+def _nano_usd(usd: str) -> int:
+    try:
+        nano = Decimal(usd) * _NANO_USD
+    except InvalidOperation:
+        nano = Decimal("NaN")
+    if not nano.is_finite() or nano != nano.to_integral_value() or not 0 <= nano <= _MOST_NANO_USD:
+        raise ValueError('must be US dollars, at most 9000000 and to nine decimals, such as "20.00"')
+    return int(nano)
 
 
 def _sound(models: object) -> dict[str, ModelSettings]:

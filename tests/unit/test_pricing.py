@@ -7,11 +7,25 @@ import pytest
 from hypothesis import given, strategies as st
 
 from gateway.domain import ServiceTier
-from gateway.pricing import FREE, Price, Rates, UnknownPriceError, listed, per_million
+from gateway.pricing import FREE, Price, Rates, UnknownPriceError, listed, per_gpu_hour, per_million
 from gateway.usage import Usage
 
 GPT55 = listed("gpt-5.5", "openai")
 TIERS = {ServiceTier.STANDARD: "default", ServiceTier.FLEX: "flex", ServiceTier.PRIORITY: "priority"}
+
+
+def test_a_gpu_hour_is_shared_among_the_tokens_of_that_hour_and_rounded_up():
+    price = per_gpu_hour("2.50", input_tokens_per_s=9000, output_tokens_per_s=1221)
+
+    assert price.cost(Usage(input_text=1)) == 78  # 2.5e9 / 3600 / 9000 is 77.2.
+    assert price.cost(Usage(output=1)) == 569  # 2.5e9 / 3600 / 1221 is 568.8.
+    assert price.version == "settings:gpu_hour:2.50/9000/1221"
+
+
+@pytest.mark.parametrize("usd", ["-1", "much"])
+def test_a_gpu_hour_that_is_no_price_is_refused(usd):
+    with pytest.raises(ValueError, match="price"):
+        per_gpu_hour(usd, 1, 1)
 
 
 def test_1400_input_and_138_output_tokens_of_gpt_5_5_cost_11_140_000_nano_usd():
