@@ -28,8 +28,8 @@ from gateway.model import ProfiledModel
 from gateway.pipeline import Pipeline
 from gateway.policies import Candidate
 from gateway.policies.account import Account
-from gateway.policies.breaker import Breaker
 from gateway.policies.appraise import Appraise
+from gateway.policies.breaker import Breaker
 from gateway.policies.budget import Budget, Budgets
 from gateway.policies.cap import Cap
 from gateway.policies.fallback import Fallback
@@ -146,6 +146,8 @@ async def run(
         # Route -> Fallback -> for each model: Cap -> Breaker -> Limit -> Budget -> Account -> the model itself.
         try_in_turn = partial(Fallback, latency=latency, metrics=metrics, clock=clock)
         model = Route(candidates, settings.all_routes, try_in_turn=try_in_turn)
+        saving = Save(model, quotes=[candidate.quote for candidate in candidates.values()], metrics=metrics)
+        pipeline = Pipeline(saving, limits=_limits(settings.images), metrics=metrics, clock=clock)
         readiness = Readiness({name: candidate.model for name, candidate in candidates.items()}, metrics)
         admission = Admission(server.max_inflight, metrics)
         listener = Listener(
@@ -212,7 +214,6 @@ async def _open(  # noqa: PLR0913  what all models share
     latency: Latency,
     metrics: Metrics,
     clock: Clock,
-    *,
     ledger: Ledger | None,
     budgets: Budgets | None = None,
 ) -> Candidate:
