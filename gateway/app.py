@@ -36,7 +36,7 @@ from gateway.policies.fallback import Fallback
 from gateway.policies.limit import Limit
 from gateway.policies.route import Route
 from gateway.policies.save import Save
-from gateway.pricing import FREE, Price, per_million
+from gateway.pricing import FREE, Price, per_gpu_hour, per_million
 from gateway.quoting import Quoter
 from gateway.server import http, lag, methods
 from gateway.server.admission import Admission
@@ -45,7 +45,7 @@ from gateway.server.listen import Listener
 from gateway.server.readiness import Readiness
 from gateway.server.service import Service
 from gateway.server.turnstile import Allowance, Turnstile
-from gateway.settings import SettingsError
+from gateway.settings import GpuPriceSettings, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
@@ -99,6 +99,19 @@ def check(settings: Settings) -> list[str]:
     problems: list[str] = []
     _plans(settings, problems)
     return problems
+
+
+def quoters(settings: Settings) -> dict[str, tuple[Quoter, Profile]]:
+    """Gives what prices calls at each model of *settings*, and the model's profile; calls nobody.
+
+    Raises `SettingsError` with every problem of the models.
+    """
+    problems: list[str] = []
+    plans = _plans(settings, problems)
+    if problems:
+        raise SettingsError(problems)
+    known = tasks.load()
+    return {plan.name: (Quoter(plan.name, plan.profile, plan.price, known), plan.profile) for plan in plans}
 
 
 async def run(
@@ -379,4 +392,7 @@ def _price(model: ModelSettings, profile: Profile, provider_model: str) -> Price
         return profile.price(provider_model)
     if model.price == "free":
         return FREE
+    if isinstance(model.price, GpuPriceSettings):
+        given = model.price
+        return per_gpu_hour(given.gpu_hour, given.input_tokens_per_s, given.output_tokens_per_s)
     return per_million(model.price.input, model.price.output, model.price.cached_input)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.server.admission import Admission, Seat
     from gateway.server.methods import Method
+    from gateway.server.turnstile import Turnstile
     from gateway.settings import ServerSettings
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -54,6 +55,7 @@ class Service(grpc.GenericRpcHandler):
         methods: Mapping[str, Method],
         *,
         admission: Admission,
+        turnstile: Turnstile,
         metrics: Metrics,
         settings: ServerSettings,
         clock: Clock,
@@ -63,6 +65,7 @@ class Service(grpc.GenericRpcHandler):
         if names != methods.keys():
             raise LookupError(f"proto and methods differ: {', '.join(sorted(names ^ methods.keys()))}")
         self._admission = admission
+        self._turnstile = turnstile
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -113,12 +116,15 @@ class Service(grpc.GenericRpcHandler):
             raise UnknownMethod("the service has no such method")
         given_s = self._settings.default_deadline_s if allowed_s is None else allowed_s
         given_s = min(given_s, self._settings.max_deadline_s)
-        async with self._admission.admit() as seat:
+        async with (
+            self._admission.admit() as seat,
+            self._turnstile.enter(context.invocation_metadata(), given_s) as principal,
+        ):
             request, options = await self._receive(method, context, record, seat, given_s)
             left_s = given_s - record.body_s
             seat.end_after(left_s, DeadlineExceeded(f"the time of this call, {given_s:g} s, is up"))
             call = Call(
-                principal="anonymous",
+                principal=principal,
                 deadline=record.received_at + given_s,
                 request_id=record.request_id,
                 received_at=record.received_at,

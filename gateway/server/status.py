@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.errors import DOMAIN, InvalidField, InvalidImage, UpstreamAccount
+from gateway.errors import DOMAIN, InvalidField, InvalidImage, QuotaExceeded, UpstreamAccount
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -27,10 +27,12 @@ _LONGEST_DESCRIPTION = 256
 _LONGEST_KEY = 64
 _LONGEST_VALUE = 128
 _MOST_METADATA = 8
+# Seconds; whoever has to wait longer for a quota is told not to try again by itself.
+_LONGEST_PUSHBACK_S = 60.0
 
 
 def of(error: GatewayError) -> status_pb2.Status:
-    """Gives the status of *error*: one `ErrorInfo`, and `BadRequest` and `RetryInfo` where they apply; at most 4 KiB.
+    """Gives the status of *error*: one `ErrorInfo`, and other details where they apply; at most 4 KiB.
 
     Violations that do not fit are left out, and the `ErrorInfo`'s metadata `violations_left_out` counts them.
     """
@@ -43,6 +45,12 @@ def of(error: GatewayError) -> status_pb2.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(_milliseconds(error.retry_after_s))
         details.append(retry)
+    if isinstance(error, QuotaExceeded):
+        quota = error_details_pb2.QuotaFailure()
+        quota.violations.add(
+            subject=_cut(error.subject, _LONGEST_VALUE), description=_cut(str(error), _LONGEST_DESCRIPTION)
+        )
+        details.append(quota)
     if isinstance(error, InvalidField | InvalidImage):
         # Room for the packing of three details, and for the count of those left out.
         room = _LARGEST - status.ByteSize() - sum(detail.ByteSize() for detail in details) - 256
@@ -62,7 +70,9 @@ def trailers(error: GatewayError, status: status_pb2.Status) -> list[tuple[str, 
     counts against the caller's retry budget, so it is not for what no client retries anyway, such as wrong requests.
     """
     found: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
-    if error.retry_after_s is not None:
+    if isinstance(error, QuotaExceeded) and (error.retry_after_s or 0.0) > _LONGEST_PUSHBACK_S:
+        found.append(("grpc-retry-pushback-ms", "-1"))
+    elif error.retry_after_s is not None:
         found.append(("grpc-retry-pushback-ms", str(_milliseconds(error.retry_after_s))))
     elif isinstance(error, UpstreamAccount):
         found.append(("grpc-retry-pushback-ms", "-1"))

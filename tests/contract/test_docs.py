@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import app, errors
 from gateway.metrics import Metrics
-from gateway.settings import ImageSettings, ModelSettings, ServerSettings, load
+from gateway.settings import BudgetsSettings, ImageSettings, ModelSettings, PrincipalSettings, ServerSettings, load
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,7 +28,13 @@ def section(text, heading):
 
 @pytest.mark.parametrize(
     ("heading", "table"),
-    [("## `[server]`", ServerSettings), ("## `[images]`", ImageSettings), ("## `[models.NAME]`", ModelSettings)],
+    [
+        ("## `[server]`", ServerSettings),
+        ("## `[images]`", ImageSettings),
+        ("## `[models.NAME]`", ModelSettings),
+        ("## `[principals.NAME]`", PrincipalSettings),
+        ("## `[budgets]`", BudgetsSettings),
+    ],
 )
 def test_every_setting_is_documented_and_no_other(heading, table):
     text = section((DOCS / "settings.md").read_text(), heading)

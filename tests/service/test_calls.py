@@ -27,7 +27,7 @@ def test_start_fails_when_proto_and_methods_differ(names, named):
     methods = {method.name: StandInTask(method) for method in SERVICE.methods if method.name not in names}
     methods |= dict.fromkeys(names - {"OCR"}, methods["VQA"])
     with pytest.raises(LookupError, match=f"proto and methods differ: {named}"):
-        Service(methods, admission=None, metrics=None, settings=None, clock=time.monotonic)
+        Service(methods, admission=None, turnstile=None, metrics=None, settings=None, clock=time.monotonic)
 
 
 async def test_the_pipeline_gets_the_request_and_the_options(served):

@@ -8,7 +8,7 @@ from grpc import StatusCode
 
 from gateway import errors
 from gateway.domain import Attempt, Outcome
-from gateway.errors import GatewayError, InvalidField, InvalidImage, Violation
+from gateway.errors import GatewayError, InvalidField, InvalidImage, QuotaExceeded, Violation
 from tests.fixtures.served_gateway import IMAGE, caption, failure_of
 from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
 
@@ -24,6 +24,8 @@ def _one(kind):
         return kind([Violation("labels[3]", "too long")])
     if kind is InvalidImage:
         return kind("has 41 megapixels; at most 40 are taken", limit="pixels", field="images[1]")
+    if issubclass(kind, QuotaExceeded):
+        return kind("it cannot be done", subject="principal:anna", retry_after_s=1.5)
     return kind("it cannot be done", metadata={"limit": "some"}, retry_after_s=1.5)
 
 
@@ -34,7 +36,7 @@ def _raise(error):
     return answer
 
 
-@pytest.mark.parametrize("kind", [kind for kind in _all() if kind is not GatewayError], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [kind for kind in _all() if hasattr(kind, "reason")], ids=lambda kind: kind.__name__)
 async def test_every_error_reaches_the_caller_with_its_code_and_one_error_info(served, kind):
     served.pipeline.answer = _raise(_one(kind))
     failure = await failure_of(served.stub.Caption(caption(), timeout=5))
@@ -51,7 +53,7 @@ def test_no_error_is_unknown_or_cancelled(kind):
 
 def test_unavailable_is_kept_for_what_another_try_may_mend():
     reasons = {kind.reason for kind in _all() if kind is not GatewayError and kind.code is StatusCode.UNAVAILABLE}
-    assert reasons == {"OVERLOADED", "DRAINING", "BACKEND_UNAVAILABLE", "UPSTREAM_RATE_LIMITED"}
+    assert reasons == {"OVERLOADED", "DRAINING", "BACKEND_UNAVAILABLE", "UPSTREAM_RATE_LIMITED", "STORE_UNAVAILABLE"}
 
 
 async def test_an_image_that_the_pipeline_refuses_is_named(served):
