@@ -29,8 +29,11 @@ class PartialAnswer:
         self._first_s: float | None = None
         self._told_first_s: float | None = None
 
-    def add(self, reply: service_pb2.ModelInferResponse, elapsed_s: float) -> None:
-        """Takes the next part, which came *elapsed_s* seconds after the call began. It may be empty."""
+    def add(self, reply: service_pb2.ModelInferResponse, elapsed_s: float) -> bytes:
+        """Takes the next part, which came *elapsed_s* seconds after the call began, and gives its text.
+
+        It may be empty.
+        """
         outputs = dict(zip((output.name for output in reply.outputs), reply.raw_output_contents, strict=False))
         if text := _string(outputs.get("text_output")):
             self._texts.append(text)
@@ -45,6 +48,7 @@ class PartialAnswer:
             self._model = "/".join(filter(None, (reply.model_name, reply.model_version)))
             if told_us := reply.parameters["ttft_us"].int64_param:
                 self._told_first_s = told_us / 1e6
+        return text
 
     @property
     def told(self) -> bool:

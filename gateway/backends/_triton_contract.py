@@ -48,25 +48,32 @@ OUTPUTS = (
 )
 
 
-def differences(config: model_config_pb2.ModelConfig) -> Iterator[str]:
+def differences(
+    config: model_config_pb2.ModelConfig,
+    inputs_wanted: tuple[Tensor, ...] = INPUTS,
+    outputs_wanted: tuple[Tensor, ...] = OUTPUTS,
+    *,
+    decoupled: bool = True,
+) -> Iterator[str]:
     """Yields what in a served model's configuration breaks the contract, in words for the operator.
 
-    Inputs and outputs beyond the contract are allowed, unless such an input is required.
+    Inputs and outputs beyond the contract are allowed, unless such an input is required. Without *decoupled*, the model
+    may be so or not.
     """
-    if not config.model_transaction_policy.decoupled:
+    if decoupled and not config.model_transaction_policy.decoupled:
         yield "the model is not decoupled"
     if config.max_batch_size:
         yield f"max_batch_size is {config.max_batch_size}, not 0"
     inputs = {tensor.name: _tensor(tensor, optional=tensor.optional) for tensor in config.input}
     outputs = {tensor.name: _tensor(tensor) for tensor in config.output}
-    for side, wanted, served in (("input", INPUTS, inputs), ("output", OUTPUTS, outputs)):
+    for side, wanted, served in (("input", inputs_wanted, inputs), ("output", outputs_wanted, outputs)):
         for tensor in wanted:
             found = served.get(tensor.name)
             if found is None:
                 yield f"{side} {tensor.name} is missing"
             elif found != tensor:
                 yield f"{side} {tensor.name} is {_words(found)}, not {_words(tensor)}"
-    known = {tensor.name for tensor in INPUTS}
+    known = {tensor.name for tensor in inputs_wanted}
     for name in sorted(inputs.keys() - known):
         if not inputs[name].optional:
             yield f"input {name} is required but unknown to the contract"

@@ -27,7 +27,13 @@ READ_OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_
 
 
 def infer_request(
-    prompt: Prompt, images: Sequence[SentImage], *, model: str, version: str, timeout_s: float
+    prompt: Prompt,
+    images: Sequence[SentImage],
+    *,
+    model: str,
+    version: str,
+    timeout_s: float,
+    streaming: bool = False,
 ) -> service_pb2.ModelInferRequest:
     """Builds the request for *model*; only inputs that are set are sent.
 
@@ -37,7 +43,7 @@ def infer_request(
     request.parameters["task"].string_param = prompt.rpc
     request.parameters["contract"].int64_param = VERSION
     request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
-    for name, datatype, count, raw in _inputs(prompt, images):
+    for name, datatype, count, raw in _inputs(prompt, images, streaming=streaming):
         request.inputs.add(name=name, datatype=datatype, shape=(count,))
         request.raw_input_contents.append(raw)
     for name in READ_OUTPUTS:
@@ -45,23 +51,27 @@ def infer_request(
     return request
 
 
-def _inputs(prompt: Prompt, images: Sequence[SentImage]) -> Iterable[tuple[str, str, int, bytes]]:
-    yield "text_input", "BYTES", 1, _strings(prompt.user.encode())
-    # One whole answer costs the gateway one message in place of hundreds.
-    yield "streaming", "BOOL", 1, _BOOL.pack(False)  # noqa: FBT003 - a packed value, not a switch
-    yield "sampling_param_max_tokens", "INT32", 1, _INT32.pack(prompt.max_output_tokens)
+def _inputs(prompt: Prompt, images: Sequence[SentImage], *, streaming: bool) -> Iterable[tuple[str, str, int, bytes]]:
+    yield "text_input", "BYTES", 1, strings(prompt.user.encode())
+    yield "streaming", "BOOL", 1, _BOOL.pack(streaming)
     if prompt.system:
-        yield "system_prompt", "BYTES", 1, _strings(prompt.system.encode())
+        yield "system_prompt", "BYTES", 1, strings(prompt.system.encode())
     if images:
-        yield "image_bytes", "BYTES", len(images), _strings(*(image.data for image in images))
+        yield "image_bytes", "BYTES", len(images), strings(*(image.data for image in images))
     # The contract has one budget for all images, so none of them gets less than it was planned.
     budget = max((int(image.plan.budget) for image in images if image.plan.budget), default=None)
     if budget is not None:
         yield "image_token_budget", "INT32", 1, _INT32.pack(budget)
     if prompt.schema is not None:
-        yield "guided_json", "BYTES", 1, _strings(orjson.dumps(prompt.schema))
+        yield "guided_json", "BYTES", 1, strings(orjson.dumps(prompt.schema))
     if prompt.reasoning is not Reasoning.NONE:
         yield "enable_thinking", "BOOL", 1, _BOOL.pack(True)  # noqa: FBT003 - a packed value, not a switch
+    yield from sampling(prompt)
+
+
+def sampling(prompt: Prompt) -> Iterable[tuple[str, str, int, bytes]]:
+    """Yields the sampling inputs that are set: name, datatype, count and raw content. All wires name them alike."""
+    yield "sampling_param_max_tokens", "INT32", 1, _INT32.pack(prompt.max_output_tokens)
     if prompt.temperature is not None:
         yield "sampling_param_temperature", "FP32", 1, _FP32.pack(prompt.temperature)
     if prompt.top_p is not None:
@@ -72,6 +82,6 @@ def _inputs(prompt: Prompt, images: Sequence[SentImage]) -> Iterable[tuple[str, 
         yield "sampling_param_seed", "UINT64", 1, _UINT64.pack(prompt.seed)
 
 
-def _strings(*values: bytes) -> bytes:
-    # The wire form of a BYTES tensor: each element after its length, a little-endian uint32.
+def strings(*values: bytes) -> bytes:
+    """Packs a BYTES tensor: each element after its length, a little-endian uint32."""
     return b"".join(part for value in values for part in (_LENGTH.pack(len(value)), value))

@@ -1,4 +1,4 @@
-"""Models on NVIDIA Triton, over wire contract v1.
+"""Models on NVIDIA Triton, over wire contract v1 or that of NVIDIA's stock `llmapi` model.
 
 Uses the stubs that tritonclient ships and not its client, which copies every image twice more (measured: 40 us against
 14 us at 200 KB, 8.7 ms against 0.9 ms at 10 MB) and turns a bad input into a cancellation.
@@ -7,107 +7,39 @@ Uses the stubs that tritonclient ships and not its client, which copies every im
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gateway.backends._triton_answer import PartialAnswer
-from gateway.backends._triton_contract import differences
+from gateway.backends._triton_channel import Options, open_channel
 from gateway.backends._triton_errors import Failure, failure
-from gateway.backends._triton_request import infer_request
+from gateway.backends._triton_wire import WIRES
 from gateway.domain import Completion, Prompt
-from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError
+from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError, UnsupportedByModel, UnusableAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
-    from typing import Self
 
+    from gateway.backends._triton_answer import PartialAnswer
     from gateway.domain import Clock, SentImage
+
+    _Call = grpc.aio.UnaryStreamCall[service_pb2.ModelInferRequest, service_pb2.ModelStreamInferResponse]
 
 # Without it Triton tells a model's errors as text alone, without a code.
 _METADATA = (("triton_grpc_error", "true"),)
 _log = structlog.get_logger()
 
 
-class Tls(BaseModel):
-    """TLS to the server; with no file named, the system's certificate authorities are trusted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    # PEM file of the authorities to trust.
-    ca: Path | None = None
-    # PEM files of our own certificate and its key, for servers that ask for one; both or neither.
-    cert: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key go together")
-        return self
-
-
-class Options(BaseModel):
-    """Settings of a model on Triton."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    # gRPC target, such as `triton:8001` or `dns:///triton-headless:8001`; calls go round all its addresses.
-    address: str = Field(default="127.0.0.1:8001", min_length=1)
-    # Name of the model at the server, and its version; unset: the server's choice.
-    model: str = Field(default="gemma4", min_length=1)
-    version: str = ""
-    # Unset: no TLS.
-    tls: Tls | None = None
-    # Seconds between HTTP/2 pings, at least 10. Triton drops clients that ping more often than every 300 s, unless it
-    # runs with --grpc-http2-min-recv-ping-interval-without-data and --grpc-keepalive-permit-without-calls.
-    keepalive_s: float = Field(default=310.0, ge=10, le=7200)
-    # Largest request or answer in MiB.
-    max_message_mib: int = Field(default=64, ge=1, le=2047)
-    # Seconds that the server gets to tell whether the model is ready, or what its configuration is.
-    ready_timeout_s: float = Field(default=2.0, gt=0, le=30)
-
-
 @contextlib.asynccontextmanager
 async def connect(options: Options, *, clock: Clock = time.monotonic) -> AsyncGenerator[Triton]:
     """Opens a channel to the server, which need not be up yet."""
-    credentials = await asyncio.to_thread(_credentials, options.tls) if options.tls else None
-    async with _channel(options, credentials) as channel:
+    async with await open_channel(options) as channel:
         yield Triton(channel, options, clock)
-
-
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
-    ca, cert, key = (path.read_bytes() if path else None for path in (tls.ca, tls.cert, tls.key))
-    return grpc.ssl_channel_credentials(ca, key, cert)
-
-
-def _channel(options: Options, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    settings = [
-        ("grpc.max_send_message_length", options.max_message_mib << 20),
-        ("grpc.max_receive_message_length", options.max_message_mib << 20),
-        ("grpc.keepalive_time_ms", int(options.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        # keepalive_timeout_ms alone leaves a frozen peer unnoticed for a minute (grpc 1.85).
-        ("grpc.http2.ping_timeout_ms", 10_000),
-        # A model may think for minutes without sending a byte.
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
-        ("grpc.enable_http_proxy", 0),
-        # Retries are a policy's business.
-        ("grpc.enable_retries", 0),
-        ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
-        ("grpc.service_config_disable_resolution", 1),
-    ]
-    if credentials is None:
-        return grpc.aio.insecure_channel(options.address, settings)
-    return grpc.aio.secure_channel(options.address, credentials, settings)
 
 
 class Triton:
@@ -117,6 +49,7 @@ class Triton:
         """Calls *options.model* over *channel*."""
         self._options = options
         self._clock = clock
+        self._wire = WIRES[options.wire]
         self._server = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         # One request goes up and the side is closed, which on the wire is what a unary-stream call does; called as the
         # bidirectional stream that it is declared as, it takes another task and three more trips to gRPC's core.
@@ -134,16 +67,8 @@ class Triton:
 
         Thoughts are not told apart by the contract: they count as output.
         """
-        started = self._clock()
-        await self._agree(timeout_s)
-        left = timeout_s - (self._clock() - started)
-        if left <= 0:
-            raise DeadlineExceeded("no time was left to ask the model")
-        request = infer_request(
-            prompt, images, model=self._options.model, version=self._options.version, timeout_s=left
-        )
-        answer = PartialAnswer(image_tokens=sum(image.plan.token_count for image in images))
-        call = self._infer(request, timeout=left, metadata=_METADATA)
+        # One whole answer costs the gateway one message in place of hundreds.
+        call, answer, started = await self._ask(prompt, images, timeout_s, streaming=False)
         try:
             async for reply in call:
                 if reply.error_message:
@@ -157,6 +82,37 @@ class Triton:
             call.cancel()
         self._died = False
         return answer.completion()
+
+    async def stream(
+        self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
+    ) -> AsyncGenerator[str | Completion]:
+        """Like `complete`, but yields the text piece by piece as it comes, and last of all the whole `Completion`.
+
+        No protocol has it: of the backends only this one streams, and only over wire v1; other wires raise
+        `UnsupportedByModel`. The pieces are the model's own words, before the family's profile reads them. Closing the
+        generator, or cancelling who waits for it, stops the work upstream. What fails after some pieces raises as it
+        would before the first; a stream without its end is a `TruncatedAnswer`.
+        """
+        if not self._wire.streams:
+            raise UnsupportedByModel("this model's answers come whole, not in pieces")
+        call, answer, started = await self._ask(prompt, images, timeout_s, streaming=True)
+        # A piece may end within a character.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            async for reply in call:
+                if reply.error_message:
+                    raise self._failed(None, reply.error_message, answer)
+                if delta := decoder.decode(answer.add(reply.infer_response, self._clock() - started)):
+                    yield delta
+        except grpc.aio.AioRpcError as error:
+            if not answer.final:
+                raise self._failed(error.code(), error.details() or "", answer) from error
+        except UnicodeDecodeError as error:
+            raise UnusableAnswer("the model's answer is not text", usage=answer.usage()) from error
+        finally:
+            call.cancel()
+        self._died = False
+        yield answer.completion()
 
     async def ready(self) -> bool:
         """Asks the server whether the model is ready, and checks its contract if that is still to be done.
@@ -176,6 +132,25 @@ class Triton:
         except (grpc.aio.AioRpcError, GatewayError, TimeoutError):
             return False
 
+    async def _ask(
+        self, prompt: Prompt, images: Sequence[SentImage], timeout_s: float, *, streaming: bool
+    ) -> tuple[_Call, PartialAnswer, float]:
+        """Starts a call; gives it, what is to gather its answer, and the time at which it all began."""
+        started = self._clock()
+        await self._agree(timeout_s)
+        left = timeout_s - (self._clock() - started)
+        if left <= 0:
+            raise DeadlineExceeded("no time was left to ask the model")
+        request = self._wire.request(
+            prompt,
+            images,
+            model=self._options.model,
+            version=self._options.version,
+            timeout_s=left,
+            streaming=streaming,
+        )
+        return self._infer(request, timeout=left, metadata=_METADATA), self._wire.answer(prompt, images), started
+
     async def _agree(self, timeout_s: float) -> None:
         """Checks the contract the first time the server is there, and again after it was gone."""
         if self._agreed:
@@ -189,7 +164,7 @@ class Triton:
             if isinstance(failed, DeadlineExceeded) and patience_s < timeout_s:
                 raise BackendUnavailable("the model's server does not answer") from error
             raise failed from error
-        found = tuple(differences(reply.config))
+        found = tuple(self._wire.differences(reply.config))
         if found and found != self._differences:
             _log.error("triton_contract_broken", model=self._options.model, differences=found)
         self._differences = found
