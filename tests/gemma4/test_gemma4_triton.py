@@ -160,6 +160,13 @@ async def test_an_image_that_is_none_is_refused(call):
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_request_longer_than_the_context_is_refused(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.parts(max_tokens=20_000)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_the_gateway_calls_it_an_invalid_image(backend):
     prompt = Prompt(rpc="Caption", user="hello", max_output_tokens=12, top_k=1)
     image = SentImage(b"no image", "image/png", ImagePlan(10, 10, 70, "70"))

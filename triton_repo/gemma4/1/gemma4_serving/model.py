@@ -93,7 +93,9 @@ class TritonPythonModel:
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        reply = self._tasks.pop(task)
+        if task.cancelled():  # Perhaps before its first step, so that it cannot say so itself.
+            reply.fail("cancelled", "cancelled", pb_utils.TritonError.CANCELLED)
         self._metrics.in_flight(len(self._tasks))
 
     async def _answer(self, reply: Reply, asked: Asked, request_id: str) -> None:
@@ -109,9 +111,6 @@ class TritonPythonModel:
                     reply.add(piece)
         except InvalidJobError as error:
             reply.fail("invalid", str(error), pb_utils.TritonError.INVALID_ARG)
-        except asyncio.CancelledError:
-            reply.fail("cancelled", "cancelled", pb_utils.TritonError.CANCELLED)
-            raise
         except Exception as error:  # noqa: BLE001 - a bug must not leave the caller waiting
             # Its own words may hold what was in the request.
             pb_utils.Logger.log_error(f"gemma4: {type(error).__name__} at {_place(error)}")

@@ -1,7 +1,7 @@
 """One file per engine: the parameter `engine` of `config.pbtxt` names the module.
 
-Each such module has `open_engine(options)`, a coroutine that loads the model and gives an `Engine`; it runs on the event
-loop that the engine is used on afterwards. *options* are the settings of the engine, read from its YAML file.
+Each such module has `open_engine(options)`, a coroutine that loads the model and gives an `Engine`; it runs on the
+event loop that the engine is used on afterwards. *options* are the settings of the engine, read from its file.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Job:
     """One request, read and checked: decoded RGB *images*, upright, stand before *user*.
 
-    None leaves a knob to the engine. *max_tokens* bounds thoughts and answer together. *schema* is a JSON Schema that an
-    engine with guided decoding holds the answer to, and another ignores. *image_token_budget* is one of 70, 140, 280,
-    560 and 1120 soft tokens per image; None is the deployment's own.
+    None leaves a knob to the engine. *max_tokens* bounds thoughts and answer together. *schema* is a JSON Schema that
+    an engine with guided decoding holds the answer to, and another ignores. *image_token_budget* is one of 70, 140,
+    280, 560 and 1120 soft tokens per image; None is the deployment's own.
     """
 
     request_id: str
