@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import gateway
-from gateway.cli import calling, ledger, listing, output, process, serving
+from gateway.cli import calling, costs, ledger, listing, output, process, serving
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,7 @@ app = typer.Typer(
 serving.register(app)
 calling.register(app)
 listing.register(app)
+costs.register(app)
 ledger.register(app)
 
 

@@ -61,7 +61,7 @@ def serve(
     Ends when it gets SIGINT (Ctrl-C) or SIGTERM, once the calls in flight are answered. Logs to standard error.
     """
     given = _server(grpc_address=grpc_address, http_address=http_address, log_format=log_format, log_level=log_level)
-    process.run(lambda stop: _serve(_load(settings, server=given), stop, _say_where))
+    process.run(lambda stop: _serve(load_settings(settings, server=given), stop, _say_where))
 
 
 def triton(context: typer.Context) -> None:
@@ -85,7 +85,7 @@ def triton(context: typer.Context) -> None:
 
 def check_settings(file: Annotated[Path, typer.Argument(help="TOML file.")]) -> None:
     """Names every problem of a settings file at once; calls nobody."""
-    settings = _load(file)
+    settings = load_settings(file)
     routes = "; ".join(f"{name}: {', '.join(order)}" for name, order in settings.all_routes.items())
     output.say(f"{file} is fine. Routes: {routes}")
 
@@ -105,7 +105,7 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
         models = {"embedded": _embedded_model(address)}
         if os.environ.get("OPENAI_API_KEY"):
             models["gpt-5.5"] = {"kind": "openai"}
-        return _load(path, server=server, models=models)
+        return load_settings(path, server=server, models=models)
 
     with_embedded("127.0.0.1:0")  # What is wrong with them is told before Triton takes its time.
     async with _embedded_triton(stop) as started:
@@ -194,7 +194,7 @@ def _server(**given: str | None) -> dict[str, str]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _load(path: Path | None, **given: Any) -> Settings:
+def load_settings(path: Path | None, **given: Any) -> Settings:
     """Reads the settings, and names every problem of theirs and of their models' at once."""
     from gateway import app  # noqa: PLC0415  `--help` should not wait
     from gateway.settings import Settings, SettingsError, load  # noqa: PLC0415  likewise
