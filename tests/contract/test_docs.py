@@ -11,7 +11,15 @@ from prometheus_client import CollectorRegistry
 
 from gateway import app, errors
 from gateway.metrics import Metrics
-from gateway.settings import BudgetsSettings, ImageSettings, ModelSettings, PrincipalSettings, ServerSettings, load
+from gateway.settings import (
+    BudgetsSettings,
+    ImageSettings,
+    LedgerSettings,
+    ModelSettings,
+    PrincipalSettings,
+    ServerSettings,
+    load,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -31,6 +39,7 @@ def section(text, heading):
     [
         ("## `[server]`", ServerSettings),
         ("## `[images]`", ImageSettings),
+        ("## `[ledger]`", LedgerSettings),
         ("## `[models.NAME]`", ModelSettings),
         ("## `[principals.NAME]`", PrincipalSettings),
         ("## `[budgets]`", BudgetsSettings),
