@@ -1,0 +1,97 @@
+"""A model on a real Triton whose process dies and is started again, and the model that answers meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.fixtures.triton import running
+from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
+
+CLOSED, OPEN = 0, 2
+STAND_IN = {"kind": "fake", "profile": "embedded", "answer": '{"text": "Said by the stand-in."}'}
+
+
+def embedded(triton):
+    return {"kind": "triton", "profile": "embedded", "address": triton.grpc_address, "model": "embedded"}
+
+
+def kill_the_model(triton):
+    for child in Path(f"/proc/{triton.pid}/task/{triton.pid}/children").read_text().split():
+        if Path(f"/proc/{child}/comm").read_text().startswith("triton_python"):
+            os.kill(int(child), signal.SIGKILL)
+
+
+@pytest.fixture
+def caption(chelsea):
+    return pb.CaptionRequest(image=image_pb2.Image(data=chelsea))
+
+
+async def breaker_state(gateway):
+    _, page = await gateway.get("/metrics")
+    return float(re.search(r'^vision_gateway_breaker_state\{model="embedded"\} (\S+)', page, re.MULTILINE)[1])
+
+
+def of_embedded(response):
+    attempt = response.info.attempts[0]
+    return attempt.model, call_pb2.AttemptOutcome.Name(attempt.outcome), attempt.reason
+
+
+async def test_a_model_that_died_is_passed_over_and_asked_again_soon_after_it_was_loaded_anew(start_gateway, caption):
+    with running(supervise=True) as triton:
+        gateway = await start_gateway(models={"embedded": embedded(triton), "stand-in": STAND_IN})
+        assert (await gateway.stub.Caption(caption, timeout=20)).info.model == "embedded"
+        assert await breaker_state(gateway) == CLOSED
+        first = triton.pid
+        kill_the_model(triton)
+
+        told = [of_embedded(await gateway.stub.Caption(caption, timeout=20)) for _ in range(6)]
+        opened = await breaker_state(gateway)
+        async with asyncio.timeout(60):
+            while triton.pid == first:  # noqa: ASYNC110  no event of this process tells
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while (await gateway.stub.Caption(caption, timeout=20)).info.model != "embedded":  # noqa: ASYNC110  likewise
+                await asyncio.sleep(0.05)
+
+        assert told == [
+            *[("embedded", "ATTEMPT_OUTCOME_FAILED", "BACKEND_UNAVAILABLE")] * 5,
+            ("embedded", "ATTEMPT_OUTCOME_SKIPPED", "BACKEND_UNAVAILABLE"),
+        ]
+        assert opened == OPEN
+        assert await breaker_state(gateway) == CLOSED
+
+
+async def test_with_no_other_model_one_call_at_a_time_still_tries_a_dead_one_and_the_others_fail_at_once(
+    start_gateway, caption
+):
+    with running() as triton:
+        gateway = await start_gateway(models={"embedded": embedded(triton)})
+        kill_the_model(triton)
+        failures = [await failure(gateway, caption) for _ in range(5)]
+        opened = await breaker_state(gateway)
+
+        failures += await asyncio.gather(*(failure(gateway, caption) for _ in range(10)))
+
+        assert failures == [grpc.StatusCode.UNAVAILABLE] * 15
+        assert opened == OPEN
+        assert await attempts(gateway, "failed") == 6
+        assert await attempts(gateway, "skipped") == 9
+
+
+async def failure(gateway, caption):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.stub.Caption(caption, timeout=20)
+    return caught.value.code()
+
+
+async def attempts(gateway, outcome):
+    labels = f'model="embedded",outcome="{outcome}",reason="BACKEND_UNAVAILABLE",rpc="Caption"'
+    _, page = await gateway.get("/metrics")
+    return float(re.search(rf"^vision_gateway_attempts_total\{{{labels}\}} (\S+)", page, re.MULTILINE)[1])
