@@ -84,7 +84,13 @@ class ImageSettings(_Table):
 
 def _state_file(name: str) -> str:
     # As the XDG Base Directory Specification has it.
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    state = os.environ.get("XDG_STATE_HOME")
+    if not state:
+        try:
+            state = str(Path.home() / ".local" / "state")
+        except RuntimeError:
+            # A user without a home, as in some containers.
+            state = "/var/lib"
     return f"sqlite:///{state}/vision-gateway/{name}"
 
 

@@ -166,7 +166,7 @@ def connect(url: str, *, create: bool) -> Engine:
     return engine
 
 
-def name_of(exc: SQLAlchemyError) -> str:
+def name_of(exc: Exception) -> str:
     """Names what went wrong in a database's own short word; its messages may have data in them."""
     cause = getattr(exc, "orig", None)
     word = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
@@ -178,7 +178,7 @@ def _sqlite(url: URL, *, create: bool) -> Engine:
         raise LedgerUnavailable("a ledger in SQLite needs the path of a file: sqlite:///PATH")
     path = Path(url.database)
     if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif not path.is_file():
         raise LedgerUnavailable(f"there is no ledger {path}")
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
 from gateway.ledger.table import ATTEMPTS, Row, connect, name_of
 
@@ -163,7 +163,7 @@ class Ledger:
         while True:
             try:
                 refused = self._commit(rows)
-            except SQLAlchemyError as exc:
+            except Exception as exc:  # noqa: BLE001  whatever it is, the rows must not be lost with the thread
                 if not is_known:
                     _log.error("ledger_down", error=name_of(exc), rows=len(rows))
                     is_known = True

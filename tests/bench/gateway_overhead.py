@@ -168,6 +168,7 @@ async def main(calls, rounds):
         settings = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "gateway.toml"
         settings.write_text(
             f'[server]\ngrpc_address = "127.0.0.1:0"\nhttp_address = "127.0.0.1:0"\nlog_level = "WARNING"\n'
+            f'[ledger]\nurl = "sqlite:///{settings.parent}/ledger.db"\n'
             f'[models.gemma]\nkind = "triton"\naddress = "127.0.0.1:{triton_port}"\nmodel = "gemma4"\n'
             f'[models.gpt]\nkind = "openai"\nbase_url = "http://127.0.0.1:{http_port}/v1"\n'
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import subprocess
+import sys
 
 import grpc
 import pytest
@@ -103,3 +106,30 @@ def test_a_url_of_another_kind_is_refused_without_being_repeated():
         load(models={"m": scripted()}, ledger={"url": "mysql://me:secret@host/x"})
 
     assert failed.value.problems == ['ledger.url: must be sqlite:///PATH, postgresql://..., or "off"']
+
+
+def test_serve_says_in_one_line_that_the_ledger_cannot_be_opened(tmp_path):
+    serving = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gateway.cli",
+            "serve",
+            "--grpc-address",
+            "127.0.0.1:0",
+            "--http-address",
+            "127.0.0.1:0",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            "PYTHONPATH": ":".join(sys.path),
+            "VISION_GATEWAY_MODELS": json.dumps({"m": scripted()}),
+            "VISION_GATEWAY_LEDGER__URL": f"sqlite:///{tmp_path}",
+        },
+    )
+
+    problem = f"ledger.url: sqlite:///{tmp_path} cannot be opened: SQLITE_CANTOPEN"
+    assert (serving.returncode, serving.stderr.splitlines()) == (1, [problem])
