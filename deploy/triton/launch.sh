@@ -12,16 +12,23 @@ engine=${1:?$usage}
 shift
 
 model=gemma4
+config=config.pbtxt
 command=(tritonserver)
-chosen=()
 case $engine in
   # Plain tritonserver cannot spawn TensorRT-LLM's workers (MPI_ERR_SPAWN).
-  trtllm) command=(trtllm-llmapi-launch tritonserver) chosen=(--model-config-name=trtllm) ;;
-  vllm) chosen=(--model-config-name=vllm) ;;
+  trtllm) command=(trtllm-llmapi-launch tritonserver) config=configs/trtllm.pbtxt ;;
+  vllm) config=configs/vllm.pbtxt ;;
   transformers) ;;  # What config.pbtxt itself names.
   embedded) model=embedded ;;
   *) echo "$usage" >&2; exit 2 ;;
 esac
+
+repository=${MODEL_REPOSITORY:-/models}
+if [[ ! -f $repository/$model/$config && -z ${VISION_GATEWAY_TRITON_DRY_RUN:-} ]]; then
+  # Triton itself would take another engine's configuration without a word.
+  echo "there is no $model/$config in $repository" >&2
+  exit 1
+fi
 
 if [[ $(id -u) == 0 && -z ${VISION_GATEWAY_TRITON_DRY_RUN:-} ]]; then
   echo "refusing to run as root: start the container with --user 1000:1000" >&2
@@ -32,9 +39,9 @@ admin_key=${TRITON_ADMIN_KEY:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
 closed="model-repository,shared-memory,trace,logging:admin=$admin_key"
 
 command+=(
-  "--model-repository=${MODEL_REPOSITORY:-/models}"
+  "--model-repository=$repository"
   # Only this model, whatever else lies in the folder; after a crash it can be unloaded and loaded again.
-  --model-control-mode=explicit "--load-model=$model" "${chosen[@]}"
+  --model-control-mode=explicit "--load-model=$model"
   # The configuration is the contract: nothing is guessed or added.
   --disable-auto-complete-config
   # Callers must not load code or map memory.
@@ -51,6 +58,9 @@ command+=(
   --backend-config=python,shm-default-byte-size=67108864
   --allow-metrics=true
 )
+if [[ $config == configs/* ]]; then
+  command+=("--model-config-name=$engine")
+fi
 # Streams otherwise keep as many response objects as their longest backlog had. Not in Triton 24.10 and before.
 if [[ $engine != embedded ]]; then
   command+=(--grpc-max-response-pool-size=64)

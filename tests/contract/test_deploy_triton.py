@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 from pathlib import Path
 
+import grpc
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gateway.tritonserver.installation import TritonUnavailable, find
+from gateway.tritonserver.installation import TritonUnavailable, find, lay_out
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy/triton"
@@ -110,11 +113,57 @@ def test_an_engine_that_there_is_not_is_refused_with_those_there_are():
     assert (refused.returncode, "trtllm|vllm|transformers|embedded" in refused.stderr) == (2, True)
 
 
+def test_a_configuration_that_is_missing_is_told_before_triton_takes_another(tmp_path):
+    refused = subprocess.run(
+        [LAUNCH, "vllm"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MODEL_REPOSITORY": str(tmp_path)},
+    )
+
+    assert (refused.returncode, refused.stderr) == (1, f"there is no gemma4/configs/vllm.pbtxt in {tmp_path}\n")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
 def test_it_does_not_run_as_root():
-    refused = subprocess.run([LAUNCH, "vllm"], check=False, capture_output=True, text=True)
+    environment = {**os.environ, "MODEL_REPOSITORY": str(ROOT / "triton_repo")}
+    refused = subprocess.run([LAUNCH, "embedded"], check=False, capture_output=True, text=True, env=environment)
 
     assert (refused.returncode, refused.stderr.startswith("refusing to run as root")) == (1, True)
+
+
+@pytest.fixture
+async def launched(tmp_path, unused_tcp_port_factory):
+    """A real Triton that runs by the script's command for the embedded model, and a stub for it."""
+    try:
+        layout = lay_out(find(), tmp_path, ROOT / "triton_repo", ("embedded",))
+    except TritonUnavailable as error:
+        pytest.skip(str(error))
+    grpc_port, http_port, metrics_port = (unused_tcp_port_factory() for _ in range(3))
+    ours = [f"--{name}-address=127.0.0.1" for name in ("grpc", "http", "metrics")]
+    ours += [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"]
+    ours += [f"--backend-directory={layout.backends}", "--allow-gpu-metrics=false"]
+    _, *arguments = command("embedded", *ours, MODEL_REPOSITORY=str(layout.repository), TRITON_ADMIN_KEY="opens")
+    process = await asyncio.create_subprocess_exec(
+        layout.server, *arguments, env=layout.environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    process.terminate()
+    await process.wait()
+
+
+async def test_a_real_triton_starts_by_it_and_keeps_its_models_to_who_has_the_key(launched):
+    request = service_pb2.ModelReadyRequest(name="embedded")
+    ready = await launched.ModelReady(request, wait_for_ready=True, timeout=60)
+    index = service_pb2.RepositoryIndexRequest()
+    opened = await launched.RepositoryIndex(index, metadata=(("triton-grpc-protocol-admin", "opens"),), timeout=10)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await launched.RepositoryIndex(index, timeout=10)
+
+    assert (ready.ready, [model.name for model in opened.models]) == (True, ["embedded"])
+    assert "restricted" in refused.value.details()
 
 
 def test_the_real_tritonserver_knows_every_flag():
