@@ -143,8 +143,8 @@ async def test_thinking_is_asked_of_the_template(call):
 
 async def test_a_caller_that_goes_frees_the_engine(call):
     going = call.start(max_tokens=15_000, streaming=True)
+    await anext(aiter(going))  # Only now, so that it has the engine and the other waits for it.
     waiting = call.start(max_tokens=15_000)
-    await anext(aiter(going))
     await call.until("in_flight", 2)
     going.cancel()
     waiting.cancel()
