@@ -43,6 +43,25 @@ def of_embedded(response):
     return attempt.model, call_pb2.AttemptOutcome.Name(attempt.outcome), attempt.reason
 
 
+async def until(holds, *, within_s):
+    """Asks again and again what only another process knows, for it cannot tell by itself."""
+    async with asyncio.timeout(within_s):
+        while not await holds():  # noqa: ASYNC110  no event of this process tells
+            await asyncio.sleep(0.05)
+
+
+async def loaded_anew(triton, first):
+    return triton.pid != first
+
+
+async def answers(gateway, caption):
+    return (await gateway.stub.Caption(caption, timeout=20)).info.model == "embedded"
+
+
+async def is_not_ready(gateway):
+    return '"embedded":"not_ready"' in (await gateway.get("/readyz"))[1]
+
+
 async def test_a_model_that_died_is_passed_over_and_asked_again_soon_after_it_was_loaded_anew(start_gateway, caption):
     with running(supervise=True) as triton:
         gateway = await start_gateway(models={"embedded": embedded(triton), "stand-in": STAND_IN})
@@ -53,12 +72,8 @@ async def test_a_model_that_died_is_passed_over_and_asked_again_soon_after_it_wa
 
         told = [of_embedded(await gateway.stub.Caption(caption, timeout=20)) for _ in range(6)]
         opened = await breaker_state(gateway)
-        async with asyncio.timeout(60):
-            while triton.pid == first:  # noqa: ASYNC110  no event of this process tells
-                await asyncio.sleep(0.05)
-        async with asyncio.timeout(10):
-            while (await gateway.stub.Caption(caption, timeout=20)).info.model != "embedded":  # noqa: ASYNC110  likewise
-                await asyncio.sleep(0.05)
+        await until(lambda: loaded_anew(triton, first), within_s=60)
+        await until(lambda: answers(gateway, caption), within_s=10)
 
         assert told == [
             *[("embedded", "ATTEMPT_OUTCOME_FAILED", "BACKEND_UNAVAILABLE")] * 5,
@@ -95,3 +110,25 @@ async def attempts(gateway, outcome):
     labels = f'model="embedded",outcome="{outcome}",reason="BACKEND_UNAVAILABLE",rpc="Caption"'
     _, page = await gateway.get("/metrics")
     return float(re.search(rf"^vision_gateway_attempts_total\{{{labels}\}} (\S+)", page, re.MULTILINE)[1])
+
+
+async def test_a_frozen_triton_costs_a_few_calls_their_share_of_the_time_and_then_none(start_gateway, caption):
+    with running() as triton:
+        gateway = await start_gateway(
+            models={"embedded": {**embedded(triton), "ready_timeout_s": 0.2}, "stand-in": STAND_IN},
+            server={"readiness_interval_s": 0.1},
+        )
+        await gateway.stub.Caption(caption, timeout=20)
+        os.kill(triton.pid, signal.SIGSTOP)
+        try:
+            await until(lambda: is_not_ready(gateway), within_s=20)
+            hung = await asyncio.gather(*(gateway.stub.Caption(caption, timeout=3) for _ in range(5)))
+            opened = await breaker_state(gateway)
+            after = await gateway.stub.Caption(caption, timeout=3)
+        finally:
+            os.kill(triton.pid, signal.SIGCONT)
+        await until(lambda: answers(gateway, caption), within_s=10)
+
+    assert [of_embedded(response) for response in hung] == [("embedded", "ATTEMPT_OUTCOME_FAILED", "DEADLINE")] * 5
+    assert opened == OPEN
+    assert of_embedded(after) == ("embedded", "ATTEMPT_OUTCOME_SKIPPED", "BACKEND_UNAVAILABLE")

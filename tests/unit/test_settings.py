@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings import SettingsError, load
+from gateway.settings import BreakerSettings, SettingsError, load
 
 TWO_MODELS = """
 [models.small]
@@ -86,3 +86,13 @@ def test_a_problem_never_repeats_the_value(written):
         load(written('[models.x]\nkind = "openai"\nprice = "sk-canary"\n'))
 
     assert "canary" not in str(caught.value)
+
+
+def test_a_breaker_is_set_in_part_or_switched_off(written):
+    models = load(
+        written(
+            '[models.a]\nkind = "triton"\nbreaker = { failures = 3 }\n[models.b]\nkind = "triton"\nbreaker = false\n'
+        )
+    ).models
+
+    assert (models["a"].breaker, models["b"].breaker) == (BreakerSettings(failures=3), False)
