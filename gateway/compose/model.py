@@ -1,0 +1,96 @@
+"""Connects to a model and stacks its policies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.backends import open_backend
+from gateway.model import ProfiledModel
+from gateway.policies import Candidate
+from gateway.policies.account import Account
+from gateway.policies.appraise import Appraise
+from gateway.policies.breaker import Breaker
+from gateway.policies.budget import Budget
+from gateway.policies.cap import Cap
+from gateway.policies.limit import Limit
+from gateway.quoting import Quoter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AsyncExitStack
+
+    from gateway.compose.plan import Plan
+    from gateway.domain import Clock
+    from gateway.imaging import Preparer
+    from gateway.latency import Latency
+    from gateway.ledger import Ledger
+    from gateway.metrics import Metrics
+    from gateway.policies import Model
+    from gateway.policies.budget import Budgets
+    from gateway.tasks import AnyTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all models of a gateway share; without *ledger* or *budgets*, nobody keeps them."""
+
+    tasks: Mapping[str, AnyTask]
+    preparer: Preparer
+    latency: Latency
+    metrics: Metrics
+    clock: Clock
+    ledger: Ledger | None = None
+    budgets: Budgets | None = None
+
+
+async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack) -> Candidate:
+    """Opens the model of *plan* until *stack* ends, with its policies around it, the outermost last."""
+    settings, metrics, clock = plan.settings, shared.metrics, shared.clock
+    quoter = Quoter(plan.name, plan.profile, plan.price, shared.tasks)
+    innermost = ProfiledModel(
+        name=plan.name,
+        kind=settings.kind,
+        backend=await stack.enter_async_context(open_backend(settings.kind, plan.options)),
+        profile=plan.profile,
+        tasks=shared.tasks,
+        preparer=shared.preparer,
+        clock=clock,
+    )
+    model: Model = Account(
+        innermost,
+        name=plan.name,
+        provider=settings.kind,
+        price=plan.price,
+        latency=shared.latency,
+        metrics=metrics,
+        clock=clock,
+        provider_model=str(getattr(plan.options, "model", "")),
+        ledger=shared.ledger,
+    )
+    if shared.budgets and not plan.price.free:
+        model = Budget(model, name=plan.name, quote=quoter.quote, budgets=shared.budgets, metrics=metrics, clock=clock)
+    model = Limit(
+        model,
+        name=plan.name,
+        max_inflight=settings.max_inflight,
+        max_queue=settings.max_queue,
+        metrics=metrics,
+        clock=clock,
+    )
+    breaker = None
+    if settings.breaker:
+        rule = settings.breaker.model_dump()
+        model = breaker = Breaker(model, name=plan.name, **rule, latency=shared.latency, metrics=metrics, clock=clock)
+    if not plan.price.free:
+        model = Appraise(model, name=plan.name, quote=quoter.quote, metrics=metrics)
+    model = Cap(model, name=plan.name, fit=quoter.fit, metrics=metrics)
+    return Candidate(
+        plan.name,
+        model,
+        local=plan.local,
+        quality=plan.quality,
+        quote=quoter.quote,
+        fit=quoter.fit,
+        is_open=lambda: breaker is not None and breaker.is_open,
+    )

@@ -1,0 +1,103 @@
+"""What the settings say of each model, found and checked; nothing is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from gateway import profiles, tasks
+from gateway.backends import parse_options
+from gateway.pricing import FREE, Price, per_gpu_hour, per_million
+from gateway.quoting import Quoter
+from gateway.settings import GpuPriceSettings, SettingsError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from gateway.profiles import Profile
+    from gateway.settings import ModelSettings, Settings
+
+_FAMILIES = {"triton": "gemma4", "openai": "gpt55"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One model of the settings, with everything about it found and checked."""
+
+    name: str
+    settings: ModelSettings
+    options: BaseModel
+    profile: Profile
+    price: Price
+
+    @property
+    def local(self) -> bool:
+        """Whether the model is in the operator's own hands."""
+        return self.settings.kind != "openai" if self.settings.local is None else self.settings.local
+
+    @property
+    def quality(self) -> float | None:
+        """Share of correct answers in [0, 1]; None is unknown."""
+        return self.profile.quality if self.settings.quality is None else self.settings.quality
+
+
+def check(settings: Settings) -> list[str]:
+    """Says what is wrong with the models of *settings*, a line for each problem; calls nobody."""
+    return _read(settings)[1]
+
+
+def plans(settings: Settings) -> dict[str, Plan]:
+    """Gives the plans of the models by name; raises `SettingsError` with every problem."""
+    found, problems = _read(settings)
+    if problems:
+        raise SettingsError(problems)
+    return {plan.name: plan for plan in found}
+
+
+def quoters(settings: Settings) -> dict[str, tuple[Quoter, Profile]]:
+    """Gives what prices calls at each model of *settings*, and the model's profile; calls nobody.
+
+    Raises `SettingsError` with every problem of the models.
+    """
+    known = tasks.load()
+    return {
+        name: (Quoter(name, plan.profile, plan.price, known), plan.profile) for name, plan in plans(settings).items()
+    }
+
+
+def _read(settings: Settings) -> tuple[list[Plan], list[str]]:
+    found: list[Plan] = []
+    problems: list[str] = []
+    for name, model in settings.models.items():
+        try:
+            options = parse_options(model.kind, model.options)
+            profile = profiles.load(_family(model))
+            price = _price(model, profile, str(getattr(options, "model", name)))
+        except ValidationError as exc:
+            errors = exc.errors(include_input=False, include_url=False)
+            problems += (f"models.{name}.{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
+        except (LookupError, ValueError) as exc:
+            problems.append(f"models.{name}: {exc.args[0]}")
+        else:
+            found.append(Plan(name, model, options, profile, price))
+    return found, problems
+
+
+def _family(model: ModelSettings) -> str:
+    family = model.profile or _FAMILIES.get(model.kind)
+    if family is None:
+        raise LookupError(f"kind {model.kind!r} serves any family: name one with profile")
+    return family
+
+
+def _price(model: ModelSettings, profile: Profile, provider_model: str) -> Price:
+    if model.price is None:
+        return profile.price(provider_model)
+    if model.price == "free":
+        return FREE
+    if isinstance(model.price, GpuPriceSettings):
+        given = model.price
+        return per_gpu_hour(given.gpu_hour, given.input_tokens_per_s, given.output_tokens_per_s)
+    return per_million(model.price.input, model.price.output, model.price.cached_input)
