@@ -160,7 +160,7 @@ async def test_an_answer_that_cannot_be_used_is_billed_at_the_tier_that_served_i
     with pytest.raises(UnusableAnswer) as caught:
         await asked.answer(ask(DETECT, service_tier=ServiceTier.FLEX))
 
-    assert caught.value.service_tier == "flex"
+    assert (caught.value.service_tier, caught.value.provider_model) == ("flex", "scripted")
 
 
 @pytest.mark.parametrize(
@@ -201,3 +201,17 @@ async def test_thoughts_never_get_more_room_than_a_call_may_ask_for(model):
     await asked.answer(ask(many, reasoning=Reasoning.HIGH))
 
     assert asked.calls[-1].prompt.max_output_tokens == 32_768
+
+
+async def test_what_is_read_is_estimated_before_a_model_is_asked(model):
+    asked = await model("gemma4")
+    call, late = ask(), ask(seconds=0.01)
+
+    await asked.answer(call)
+    with pytest.raises(DeadlineTooShort):
+        await asked.answer(late)
+
+    prompt, [sent] = asked.calls[0].prompt, asked.calls[0].images
+    text = len(f"{prompt.system}{prompt.user}".encode())
+    assert (call.trace.asked.input_text, call.trace.asked.input_image) == (-(-text // 4), sent.plan.token_count)
+    assert (call.trace.asked.output_total, late.trace.asked) == (0, None)

@@ -234,3 +234,15 @@ async def test_how_long_answers_take_is_learned_and_failures_teach_nothing(accou
         await metered.answer(ask(seconds=100.0))
 
     assert latency.expected_s("Caption", "m") == 2.0
+
+
+async def test_a_failure_whose_tokens_were_estimated_is_an_estimate(account, model, ask, ledger):
+    ledger.committed.set_result(True)
+    failure = TruncatedAnswer("cut", usage=USAGE)
+    failure.estimated = True
+    asked = ask()
+
+    with pytest.raises(TruncatedAnswer):
+        await account(model("m", failure), ledger=ledger).answer(asked)
+
+    assert (ledger.rows[0].basis, asked.trace.attempts[0].cost_basis) == ("estimated", CostBasis.ESTIMATED)
