@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures.running_gateway",
     "tests.fixtures.tap",
     "tests.fixtures.triton",
+    "tests.fixtures.stock_llmapi",
     "tests.fixtures.gemma4",
 ]
 

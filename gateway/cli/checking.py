@@ -42,6 +42,7 @@ def check(  # noqa: PLR0913  one parameter for each option
     address: Annotated[str, typer.Option(help="HOST:PORT of Triton's gRPC port.")] = "127.0.0.1:8001",
     model: Annotated[str, typer.Option(help="Name of the model at the server.")] = "gemma4",
     profile: Annotated[str, typer.Option(help="Its family: gemma4 or embedded.")] = "gemma4",
+    wire: Annotated[str, typer.Option(help="What it speaks: v1, or llmapi for NVIDIA's stock repository.")] = "v1",
     image: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="What to show it; by default, a cat.")
     ] = None,
@@ -59,7 +60,7 @@ def check(  # noqa: PLR0913  one parameter for each option
     from gateway.server import log  # noqa: PLC0415  likewise
     from gateway.settings import Settings  # noqa: PLC0415  likewise
 
-    table = {"kind": "triton", "address": address, "model": model, "profile": profile, "price": "free"}
+    table = {"kind": "triton", "address": address, "model": model, "profile": profile, "wire": wire, "price": "free"}
     settings = Settings.model_validate({"models": {model: {**table, "max_inflight": max(concurrency, 64)}}})
     if problems := app.check(settings):
         raise process.CannotStart(*problems)
@@ -82,7 +83,7 @@ async def _check(settings: Settings, photograph: bytes, *, concurrency: int, tim
     from gateway.cli import probe  # noqa: PLC0415  likewise
 
     ((name, model),) = settings.models.items()
-    server = await probe.look(model.options["address"], model.options["model"])
+    server = await probe.look(model.options["address"], model.options["model"], model.options["wire"])
     if server is None:
         output.complain("No Triton answers there.")
         return False

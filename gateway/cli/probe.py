@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 from tritonclient.grpc import service_pb2 as pb, service_pb2_grpc
 
-from gateway.backends._triton_contract import differences
+from gateway.backends._triton_wire import WIRES
 
 _TIMEOUT_S = 5.0
 # A local address is not to be asked through the company's proxy.
@@ -16,7 +16,7 @@ _OPTIONS = (("grpc.enable_http_proxy", 0),)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a Triton says of itself and of one model; *differences* are those from the contract, None where unknown."""
+    """What a Triton says of itself and of one model; *differences* are those from the wire, None where unknown."""
 
     name: str
     live: bool
@@ -32,8 +32,11 @@ class Server:
         return self.live and self.ready and self.model_ready and self.differences == ()
 
 
-async def look(address: str, model: str) -> Server | None:
-    """Asks the Triton at *address*, `HOST:PORT`, about *model*; None when nobody answers within 5 s."""
+async def look(address: str, model: str, wire: str) -> Server | None:
+    """Asks the Triton at *address*, `HOST:PORT`, about *model*, which is to speak *wire*.
+
+    None when nobody answers within 5 s.
+    """
     async with grpc.aio.insecure_channel(address, _OPTIONS) as channel:
         server = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
@@ -57,5 +60,5 @@ async def look(address: str, model: str) -> Server | None:
         model_ready,
         tuple(metadata.versions),
         config.parameters["engine"].string_value if "engine" in config.parameters else "",
-        tuple(differences(config)),
+        tuple(WIRES[wire].differences(config)),
     )

@@ -1,9 +1,4 @@
-"""The wire of NVIDIA's stock `llmapi` model, on a real Triton with a stand-in for that model.
-
-The stand-in has the tensors of triton_backend/all_models/llmapi/tensorrt_llm/config.pbtxt in NVIDIA/TensorRT-LLM at
-commit 0a71057 (2026), and the manners of the model.py beside it: each text repeats those before it, `finish_reason` is
-`None` until the end, every failure is an internal one. It has no language model: it answers with what it was sent.
-"""
+"""The wire of NVIDIA's stock `llmapi` model, on a real Triton with a stand-in for that model."""
 
 from __future__ import annotations
 
@@ -20,115 +15,14 @@ from gateway.backends import _triton_llmapi as llmapi
 from gateway.backends.triton import Options, connect
 from gateway.domain import ImagePlan, Prompt, Reasoning, SentImage
 from gateway.errors import BackendUnavailable, TruncatedAnswer
-from gateway.tritonserver import TritonUnavailable
 from gateway.usage import Usage
 from tests.fixtures.kserve import strings
-from tests.fixtures.triton import running
 
-MODEL = """
-import json
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-NAMES = ["best_of", "temperature", "top_k", "top_p", "frequency_penalty", "presence_penalty", "max_tokens", "seed"]
-
-class TritonPythonModel:
-    def execute(self, requests):
-        for request in requests:
-            self.answer(request)
-
-    def answer(self, request):
-        def value(name):
-            tensor = pb_utils.get_input_tensor_by_name(request, name)
-            return None if tensor is None else tensor.as_numpy()
-        def scalar(name):
-            found = value(name)
-            return None if found is None else found.item()
-        sender = request.get_response_sender()
-        text = value("text_input")[0].decode()
-        if "fail" in text:
-            error = pb_utils.TritonError("Error generating request: it broke")
-            sender.send(pb_utils.InferenceResponse([], error), flags=FINAL)
-            return
-        urls = value("image_url")
-        told = {
-            "text": text,
-            "images": [] if urls is None else [url.decode() for url in urls],
-            "streaming": scalar("streaming"),
-            "sampling": {name: scalar("sampling_param_" + name) for name in NAMES},
-        }
-        written = ("" if scalar("sampling_param_exclude_input_from_output") else text) + json.dumps(told)
-        reason = next((word for word in ("length", "timeout", "cancelled") if word in text), "stop")
-        outputs = [pb_utils.Tensor("text_output", np.asarray([written.encode()], dtype=np.object_))]
-        if scalar("return_finish_reason"):
-            outputs.append(pb_utils.Tensor("finish_reason", np.asarray([reason], dtype=np.object_)))
-        sender.send(pb_utils.InferenceResponse(outputs), flags=FINAL)
-"""
-OPTIONAL = {
-    "STRING [-1]": ["image_url", "sampling_param_stop"],
-    "STRING [1]": ["lora_name", "lora_path", "lora_ckpt_source"],
-    "BOOL [1]": [
-        *("streaming", "sampling_param_exclude_input_from_output", "sampling_param_return_perf_metrics", "stop"),
-        *("return_finish_reason", "return_stop_reason", "return_cumulative_logprob"),
-    ],
-    "INT32 [1]": ["sampling_param_best_of", "sampling_param_top_k", "sampling_param_max_tokens"],
-    "FP32 [1]": [
-        *("sampling_param_temperature", "sampling_param_top_p"),
-        *("sampling_param_frequency_penalty", "sampling_param_presence_penalty"),
-    ],
-    "UINT64 [1]": ["sampling_param_seed", "lora_id"],
-}
-OUTPUTS = {
-    "STRING [-1]": ["text_output", "finish_reason", "stop_reason"],
-    "FP32 [-1]": ["cumulative_logprob", "kv_cache_hit_rate"],
-    "INT32 [-1]": [
-        *("kv_cache_reused_block", "kv_cache_missed_block"),
-        *("kv_cache_alloc_new_blocks", "kv_cache_alloc_total_blocks"),
-    ],
-    "INT64 [1]": ["arrival_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "last_token_time_ns"],
-    "FP32 [1]": ["acceptance_rate"],
-    "INT32 [1]": ["total_accepted_draft_tokens", "total_draft_tokens"],
-}
 PROMPT = Prompt(rpc="VQA", user="How many?", system="Be short.", max_output_tokens=64, request_id="stock-1")
 IMAGES = (
     SentImage(b"\xff\xd8 one", "image/jpeg", ImagePlan(640, 480, token_count=268, budget="280")),
     SentImage(b"\x89PNG two", "image/png", ImagePlan(64, 64, token_count=258, budget="280")),
 )
-
-
-def tensors(side, table, more=""):
-    for kind, names in table.items():
-        datatype, dims = kind.split(" ")
-        for name in names:
-            yield f'{side} {{ name: "{name}" data_type: TYPE_{datatype} dims: {dims} {more} }}'
-
-
-def config(name, *, decoupled):
-    return "\n".join(
-        [
-            f'name: "{name}"\nbackend: "python"\nmax_batch_size: 0\ninstance_group {{ kind: KIND_CPU }}',
-            f"model_transaction_policy {{ decoupled: {str(decoupled).lower()} }}",
-            *tensors("input", {"STRING [-1]": ["text_input"]}),
-            *tensors("input", OPTIONAL, "optional: true"),
-            *tensors("output", OUTPUTS),
-        ]
-    )
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory):
-    """Address of a Triton with two stand-ins: `tensorrt_llm`, as the stock repository has it, and `decoupled`."""
-    repository = tmp_path_factory.mktemp("stock")
-    for name in ("tensorrt_llm", "decoupled"):
-        (repository / name / "1").mkdir(parents=True)
-        (repository / name / "1/model.py").write_text(MODEL)
-        (repository / name / "config.pbtxt").write_text(config(name, decoupled=name == "decoupled"))
-    try:
-        with running(repository=repository, models=("tensorrt_llm", "decoupled")) as server:
-            yield server.grpc_address
-    except TritonUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(params=["tensorrt_llm", "decoupled"])

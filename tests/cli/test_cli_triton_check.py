@@ -51,6 +51,21 @@ async def test_a_real_triton_passes_and_each_task_has_a_row(check, triton):
     assert re.search(r"^3 captions at once: .* a second; all answered$", said, re.MULTILINE)
 
 
+async def test_a_stock_model_is_checked_over_its_own_wire(check, stock):
+    code, said, complained = await check(stock, "--model", "tensorrt_llm", "--wire", "llmapi")
+
+    lines = report(said)
+    assert (code, complained) == (0, "")
+    assert lines["wire contract"].split()[2:] == ["kept"]
+    assert lines["Caption"].split()[1] == "ok"
+
+
+async def test_a_stock_model_does_not_keep_our_own_contract(check, stock):
+    code, said, _ = await check(stock, "--model", "tensorrt_llm")
+
+    assert (code, "broken" in report(said)["wire contract"]) == (1, True)
+
+
 async def test_the_report_holds_no_address_and_no_answer(check, kserve):
     kserve.script = replies(whole(CAT))
 
