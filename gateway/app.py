@@ -76,6 +76,7 @@ async def run(
         )
         store = principals.open_store(settings, stack)
         budgets = principals.budgets(settings, store, metrics)
+        rates = principals.open_rates(settings)
         shared = Shared(
             tasks=tasks.load(),
             preparer=preparer,
@@ -84,6 +85,7 @@ async def run(
             clock=clock,
             ledger=await _ledger(settings.ledger.url, stack, metrics),
             budgets=budgets,
+            token_rates=principals.token_rates(settings, rates, metrics),
         )
         candidates = {name: await open_model(plan, shared, stack) for name, plan in found.items()}
         # Save -> Route -> Fallback -> for each model, see compose/model.py: Cap -> ... -> Account -> the model itself.
@@ -97,7 +99,7 @@ async def run(
             Service(
                 methods.bind(shared.tasks, pipeline, model.offers),
                 admission=admission,
-                turnstile=principals.turnstile(settings, store, metrics),
+                turnstile=principals.turnstile(settings, store, rates, metrics),
                 metrics=metrics,
                 settings=server,
                 clock=clock,

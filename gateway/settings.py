@@ -155,6 +155,8 @@ class PrincipalSettings(_Table):
     # SHA-256 of its API keys, in lower-case hex.
     key_sha256: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
     budget: BudgetSettings = Field(default_factory=BudgetSettings)
+    # Tokens that models which are not free read and write in a minute. Unset: no limit.
+    tokens_per_min: int | None = Field(default=None, ge=1, le=10**12)
     # Calls in any second, and at once. Unset: no limit.
     requests_per_s: int | None = Field(default=None, ge=1, le=100_000)
     max_inflight: int | None = Field(default=None, ge=1, le=100_000)

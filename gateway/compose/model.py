@@ -14,6 +14,7 @@ from gateway.policies.breaker import Breaker
 from gateway.policies.budget import Budget
 from gateway.policies.cap import Cap
 from gateway.policies.limit import Limit
+from gateway.policies.pace import Pace
 from gateway.quoting import Quoter
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.policies import Model
     from gateway.policies.budget import Budgets
+    from gateway.policies.pace import TokenRates
     from gateway.tasks import AnyTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What all models of a gateway share; without *ledger* or *budgets*, nobody keeps them."""
+    """What all models of a gateway share; what is None, nobody keeps."""
 
     tasks: Mapping[str, AnyTask]
     preparer: Preparer
@@ -42,6 +44,7 @@ class Shared:
     clock: Clock
     ledger: Ledger | None = None
     budgets: Budgets | None = None
+    token_rates: TokenRates | None = None
 
 
 async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack) -> Candidate:
@@ -70,6 +73,8 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack) -> Candi
     )
     if shared.budgets and not plan.price.free:
         model = Budget(model, name=plan.name, quote=quoter.quote, budgets=shared.budgets, metrics=metrics, clock=clock)
+    if shared.token_rates and not plan.price.free:
+        model = Pace(model, name=plan.name, quote=quoter.quote, rates=shared.token_rates, metrics=metrics)
     model = Limit(
         model,
         name=plan.name,

@@ -11,6 +11,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from gateway.budget import Window
 from gateway.budget.shielded import Shielded
 from gateway.policies.budget import Budgets
+from gateway.policies.pace import TokenRates
 from gateway.server.identity import ANONYMOUS, Identity
 from gateway.server.turnstile import Allowance, Turnstile
 
@@ -57,14 +58,23 @@ def budgets(settings: Settings, store: Store | None, metrics: Metrics) -> Budget
     return Budgets(store, limits, fail_open=settings.budgets.on_failure == "open", metrics=metrics, now=time.time)
 
 
-def turnstile(settings: Settings, store: Store | None, metrics: Metrics) -> Turnstile:
-    """Gives what tells callers apart and bounds how often, and how often at once, each may call."""
-    principals = settings.principals
+def open_rates(settings: Settings) -> Storage:
+    """Gives where rates are counted: where the budgets are if that is Redis, else in this process."""
     url = settings.budgets.store
     if url.startswith("sqlite"):
-        rates: Storage = MemoryStorage()
-    else:
-        rates = RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy")
+        return MemoryStorage()
+    return RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy")
+
+
+def token_rates(settings: Settings, rates: Storage, metrics: Metrics) -> TokenRates | None:
+    """Gives the tokens a minute of the principals, None where nobody has a limit."""
+    limits = {name: each.tokens_per_min for name, each in settings.principals.items() if each.tokens_per_min}
+    return TokenRates(rates, limits, settings.budgets.on_failure == "open", metrics) if limits else None
+
+
+def turnstile(settings: Settings, store: Store | None, rates: Storage, metrics: Metrics) -> Turnstile:
+    """Gives what tells callers apart and bounds how often, and how often at once, each may call."""
+    principals = settings.principals
     return Turnstile(
         Identity(
             {key: name for name, principal in principals.items() for key in principal.key_sha256},
