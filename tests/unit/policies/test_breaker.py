@@ -332,3 +332,90 @@ async def test_a_last_resort_is_asked_though_it_is_open_and_its_answer_closes_it
     answered = await call(guarded, last_resort=True)
 
     assert (str(failed), after_failure, answered, state()) == ("down", State.OPEN, None, State.CLOSED)
+
+
+async def test_a_last_resort_is_asked_by_one_call_at_a_time(breaker, model, call):
+    inner = model("m", *[DOWN] * 5)
+    guarded = breaker(inner)
+    for _ in range(5):
+        await call(guarded)
+    answer_of, may_answer = inner.answer, asyncio.Event()
+
+    async def slowly(asked):
+        await may_answer.wait()
+        return await answer_of(asked)
+
+    inner.answer = slowly
+    first = asyncio.create_task(call(guarded, last_resort=True))
+    await asyncio.sleep(0)
+    second = await call(guarded, last_resort=True)
+    may_answer.set()
+
+    assert (await first, type(second)) == (None, BackendUnavailable)
+
+
+async def test_failures_among_fewer_than_twenty_calls_are_no_share(breaker, model, call, state):
+    guarded = breaker(model("m", *[DOWN, ANSWER] * 9, DOWN, DOWN))
+
+    for _ in range(19):
+        await call(guarded)
+    before = state()
+    await call(guarded)
+
+    assert (before, state()) == (State.CLOSED, State.OPEN)
+
+
+async def test_the_time_that_other_models_took_of_a_call_is_not_held_against_this_one(
+    breaker, model, call, ask, state, takes
+):
+    takes("m", 1.0)
+    guarded = breaker(model("m", *[DeadlineExceeded("late")] * 5, takes_s=1.0))
+
+    for _ in range(5):
+        asked = ask()
+        asked.trace.upstream_s = 60.0
+        await call(guarded, asked=asked)
+
+    assert state() is State.CLOSED
+
+
+async def test_a_call_of_before_the_pause_that_fails_after_it_tells_nothing_new(breaker, model, call, state, clock):
+    inner = model("m", *[DOWN] * 6)
+    guarded = breaker(inner)
+    answer_of, may_answer = inner.answer, asyncio.Event()
+
+    async def slowly(asked):
+        await may_answer.wait()
+        return await answer_of(asked)
+
+    inner.answer = slowly
+    early = asyncio.create_task(call(guarded))
+    await asyncio.sleep(0)
+    inner.answer = answer_of
+    for _ in range(5):
+        await call(guarded)
+    clock.now += 1.0
+    await guarded.ready()
+    may_answer.set()
+
+    assert (await early, state()) == (DOWN, State.HALF_OPEN)
+
+
+@pytest.mark.parametrize("told", [Refused("no"), UnusableAnswer("prose")], ids=lambda told: told.reason)
+async def test_a_model_that_talks_though_not_usably_is_well_again(breaker, model, call, state, clock, told):
+    guarded = breaker(model("m", *[DOWN] * 5, told))
+    for _ in range(5):
+        await call(guarded)
+    clock.now += 1.0
+
+    await call(guarded)
+
+    assert state() is State.CLOSED
+
+
+async def test_a_provider_that_asks_for_more_than_five_minutes_is_tried_after_five(breaker, model, call):
+    guarded = breaker(model("m", UpstreamRateLimited("slow down", retry_after_s=86_400.0)))
+
+    await call(guarded)
+
+    assert (await call(guarded)).retry_after_s == 300.0
