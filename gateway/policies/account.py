@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.domain import Attempt, Completion, CostBasis, Outcome, ServiceTier
-from gateway.errors import DeadlineTooShort, GatewayError
+from gateway.errors import DeadlineExceeded, DeadlineTooShort, GatewayError
 from gateway.ledger import Row
 from gateway.usage import Usage
 
@@ -74,7 +74,7 @@ class Account:
                 self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=exc.reason)
                 raise
             except GatewayError as exc:
-                await _stored(record(exc.reason, _billed(exc)))
+                await _stored(record(exc.reason, _billed(ask, exc)))
                 raise
             except asyncio.CancelledError:
                 record("CANCELLED", _given_up(ask))
@@ -145,8 +145,10 @@ async def _stored(written: Awaitable[bool] | None) -> None:
         await written
 
 
-def _billed(exc: GatewayError) -> Completion:
-    """Gives what a failed attempt was billed."""
+def _billed(ask: Ask, exc: GatewayError) -> Completion:
+    """Gives what a failed attempt was billed, as far as the model told; one that took too long told nothing."""
+    if exc.usage is None and isinstance(exc, DeadlineExceeded):
+        return _given_up(ask)
     tier = ServiceTier(exc.service_tier) if exc.service_tier else ServiceTier.STANDARD
     return Completion("", exc.usage or Usage(), exc.provider_model, service_tier=tier, estimated=exc.estimated)
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.domain import Attempt, CostBasis, Outcome, ServiceTier
-from gateway.errors import BackendUnavailable, DeadlineTooShort, TruncatedAnswer
+from gateway.errors import BackendUnavailable, DeadlineExceeded, DeadlineTooShort, TruncatedAnswer
 from gateway.ledger import Row
 from gateway.policies.account import Account
 from gateway.pricing import FREE, Price, Rates, per_million
@@ -246,3 +246,27 @@ async def test_a_failure_whose_tokens_were_estimated_is_an_estimate(account, mod
         await account(model("m", failure), ledger=ledger).answer(asked)
 
     assert (ledger.rows[0].basis, asked.trace.attempts[0].cost_basis) == ("estimated", CostBasis.ESTIMATED)
+
+
+class Hanging:
+    """Stands in for a model that was asked and told nothing until the time was up."""
+
+    def __init__(self, told):
+        self._told = told
+
+    async def answer(self, ask):
+        ask.trace.asked = USAGE
+        raise DeadlineExceeded("the time is up", usage=self._told)
+
+
+@pytest.mark.parametrize(("told", "usage", "basis"), [(None, USAGE, "estimated"), (Usage(), Usage(), "billed")])
+async def test_an_attempt_that_took_too_long_costs_what_was_sent_unless_the_model_told(
+    account, ask, told, usage, basis
+):
+    asked = ask()
+
+    with pytest.raises(DeadlineExceeded):
+        await account(Hanging(told)).answer(asked)
+
+    (attempt,) = asked.trace.attempts
+    assert (attempt.usage, attempt.cost_basis.value) == (usage, basis)
