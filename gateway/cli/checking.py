@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,6 +49,9 @@ def check(  # noqa: PLR0913  one parameter for each option
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Captions to ask for at once.")] = 8,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds each call may take.")] = 120.0,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(min=16, max=32768, help="Most tokens of each answer; by default, the task's own.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fails also when an answer cannot be used.")] = False,
 ) -> None:
     """Checks a model on a running Triton, and prints a report to paste into an issue.
@@ -71,14 +75,17 @@ def check(  # noqa: PLR0913  one parameter for each option
     async def run(stop: asyncio.Event) -> None:
         nonlocal fine
         async with process.unless(stop):
-            fine = await _check(settings, photograph, concurrency=concurrency, timeout_s=timeout, strict=strict)
+            show = partial(_ask, photograph=photograph, timeout_s=timeout, max_output_tokens=max_output_tokens)
+            fine = await _check(settings, show, concurrency=concurrency, strict=strict)
 
     process.run(run)
     if not fine:
         raise typer.Exit(1)
 
 
-async def _check(settings: Settings, photograph: bytes, *, concurrency: int, timeout_s: float, strict: bool) -> bool:
+async def _check(
+    settings: Settings, show: Callable[[Pipeline, AnyTask], Awaitable[_Call]], *, concurrency: int, strict: bool
+) -> bool:
     from gateway import app  # noqa: PLC0415  `--help` should not wait
     from gateway.cli import probe  # noqa: PLC0415  likewise
 
@@ -92,10 +99,10 @@ async def _check(settings: Settings, photograph: bytes, *, concurrency: int, tim
     if server.fine:
         async with app.alone(settings, name) as (pipeline, tasks):
             for rpc in _FIELDS:
-                calls.append(await _ask(pipeline, tasks[rpc], photograph, timeout_s))
+                calls.append(await show(pipeline, tasks[rpc]))
                 output.say(f"{rpc}: {calls[-1].said}")
             started = time.monotonic()
-            captions = [_ask(pipeline, tasks["Caption"], photograph, timeout_s) for _ in range(concurrency)]
+            captions = [show(pipeline, tasks["Caption"]) for _ in range(concurrency)]
             at_once = await asyncio.gather(*captions)
         report += ["", *_table(calls), "", _together(at_once, time.monotonic() - started)]
         calls += at_once
@@ -119,13 +126,17 @@ class _Call:
         return not self.reason or (not strict and self.reason in _NOT_USABLE)
 
 
-async def _ask(pipeline: Pipeline, task: AnyTask, photograph: bytes, timeout_s: float) -> _Call:
+async def _ask(
+    pipeline: Pipeline, task: AnyTask, *, photograph: bytes, timeout_s: float, max_output_tokens: int | None
+) -> _Call:
+    from gateway.domain import Options  # noqa: PLC0415  `--help` should not wait
     from gateway.errors import GatewayError  # noqa: PLC0415  `--help` should not wait
     from gateway.pipeline import Call  # noqa: PLC0415  likewise
     from gateway.usage import Usage  # noqa: PLC0415  likewise
 
     started = time.monotonic()
-    call = Call(principal="", deadline=started + timeout_s, request_id="triton-check", received_at=started)
+    options = Options(max_output_tokens=max_output_tokens)
+    call = Call("", started + timeout_s, "triton-check", received_at=started, options=options)
     request = task.request(image={"data": photograph}, **_FIELDS[task.rpc])
     reason, first_token_s = "", None
     try:
