@@ -76,7 +76,7 @@ async def run(
         )
         store = principals.open_store(settings, stack)
         budgets = principals.budgets(settings, store, metrics)
-        rates = principals.open_rates(settings)
+        rates = principals.open_rates(settings, stack)
         shared = Shared(
             tasks=tasks.load(),
             preparer=preparer,

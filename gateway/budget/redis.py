@@ -113,7 +113,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[5])
 return 1
 """
 # A store that is this slow counts as down, seconds.
-_PATIENCE_S = 2.0
+PATIENCE_S = 2.0
 
 
 class RedisStore:
@@ -122,7 +122,7 @@ class RedisStore:
     def __init__(self, url: str, *, charge_expired: bool = True) -> None:
         """*charge_expired* charges what expires in full, else releases it. Connects at the first use."""
         self._redis: Redis = Redis.from_url(
-            url, decode_responses=True, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S
+            url, decode_responses=True, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S
         )
         self._charge_expired = charge_expired
         self._reserve = self._redis.register_script(_RESERVE)

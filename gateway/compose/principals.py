@@ -58,12 +58,25 @@ def budgets(settings: Settings, store: Store | None, metrics: Metrics) -> Budget
     return Budgets(store, limits, fail_open=settings.budgets.on_failure == "open", metrics=metrics, now=time.time)
 
 
-def open_rates(settings: Settings) -> Storage:
+def open_rates(settings: Settings, stack: AsyncExitStack) -> Storage:
     """Gives where rates are counted: where the budgets are if that is Redis, else in this process."""
     url = settings.budgets.store
     if url.startswith("sqlite"):
         return MemoryStorage()
-    return RedisStorage(f"async+{url}", wrap_exceptions=True, implementation="redispy")
+    # Imported only here: a gateway loads just the client that it uses.
+    from redis.asyncio import ConnectionPool  # noqa: PLC0415
+
+    from gateway.budget.redis import PATIENCE_S  # noqa: PLC0415
+
+    # What limits opens by itself, it has no way to close.
+    pool = ConnectionPool.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S)
+    stack.push_async_callback(pool.aclose)
+    return RedisStorage(
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        connection_pool=pool,  # type: ignore[arg-type]  # Documented, if typed as text.
+    )
 
 
 def token_rates(settings: Settings, rates: Storage, metrics: Metrics) -> TokenRates | None:

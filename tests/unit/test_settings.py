@@ -96,3 +96,47 @@ def test_a_breaker_is_set_in_part_or_switched_off(written):
     ).models
 
     assert (models["a"].breaker, models["b"].breaker) == (BreakerSettings(failures=3), False)
+
+
+MODELS = {"m": {"kind": "fake", "profile": "gemma4"}}
+
+
+def test_a_budget_is_exact_to_the_nano_dollar():
+    principals = {"anna": {"budget": {"hour": "1.00", "month": "0.000000001"}}}
+
+    budget = load(models=MODELS, principals=principals).principals["anna"].budget
+
+    assert budget.nano_usd == {"hour": 1_000_000_000, "month": 1}
+
+
+@pytest.mark.parametrize("usd", ["-1", "a lot", "NaN", "0.0000000001", "9000001", "Infinity"])
+def test_a_budget_that_is_no_exact_sum_is_refused(usd):
+    with pytest.raises(SettingsError) as caught:
+        load(models=MODELS, principals={"anna": {"budget": {"day": usd}}})
+
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["principals.anna.budget.day"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "problem"),
+    [
+        ({"budgets": {"store": "redis+secret@host"}}, "budgets.store: must be sqlite:///PATH or redis://HOST:PORT/0"),
+        (
+            {"principals": {"a": {"key_sha256": ["0" * 64]}, "b": {"key_sha256": ["0" * 64]}}},
+            "principals: the same key_sha256 is there twice",
+        ),
+        (
+            {"principals": {"anonymous": {"key_sha256": ["0" * 64]}}},
+            "principals.anonymous.key_sha256: whoever has a key is not anonymous",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_of_principals_is_refused(tables, problem):
+    with pytest.raises(SettingsError) as caught:
+        load(models=MODELS, **tables)
+
+    assert caught.value.problems == [problem]
+
+
+def test_the_store_of_budgets_is_not_shown_since_it_may_have_a_password_in_it():
+    assert "secret" not in repr(load(models=MODELS, budgets={"store": "redis://:secret@host:6379/0"}))
