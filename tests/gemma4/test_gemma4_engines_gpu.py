@@ -1,0 +1,256 @@
+"""The GPU engines, driven through stand-ins of their packages.
+
+The stand-ins' parameters are those of NVIDIA/TensorRT-LLM tensorrt_llm/sampling_params.py at 000a01de and of
+vllm-project/vllm vllm/v1/engine/async_llm.py at 00080ee1 and vllm/sampling_params.py at 00388f65, as far as they are
+used; `LLM.generate_async` is as the engine calls it, not as published. A call that does not bind fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gemma4_serving.engines import InvalidJobError, Job, Piece
+
+_SCHEMA = {"type": "object"}
+
+
+@dataclass(kw_only=True)
+class _Guide:
+    json: Any = None
+
+
+@dataclass(kw_only=True)
+class _TrtSampling:
+    max_tokens: int = 32
+    stop: Any = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    temperature: float | None = None
+    guided_decoding: Any = None
+    add_special_tokens: bool = True
+    skip_special_tokens: bool = True
+
+
+class _Kind(Enum):
+    DELTA = 1
+
+
+@dataclass(kw_only=True)
+class _VllmSampling:
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: Any = None
+    max_tokens: int | None = 16
+    skip_special_tokens: bool = True
+    output_kind: Any = None
+    structured_outputs: Any = None
+
+
+def _step(text: str, tokens: int, reason: str | None) -> Any:
+    output = SimpleNamespace(text=text, token_ids=[0] * tokens, finish_reason=reason)
+    return SimpleNamespace(outputs=[output], prompt_token_ids=[0] * 270)
+
+
+@dataclass
+class _Fake:
+    """Scripted steps, and what was asked; stands in for either engine."""
+
+    steps: list[Any]
+    fails: Exception | None = None
+    asked: Any = None
+    sampling: Any = None
+    aborted: bool = False
+    closed: bool = False
+    well: bool = True
+    tokenization: Any = field(default=None)
+
+    async def _answer(self) -> Any:
+        try:
+            for step in self.steps:
+                yield step
+        except GeneratorExit:
+            self.aborted = True
+            raise
+
+    def generate_async(self, inputs: Any, sampling_params: Any = None, *, streaming: bool = False) -> Any:
+        if self.fails:
+            raise self.fails
+        assert streaming
+        self.asked, self.sampling = inputs, sampling_params
+        return _Result(self)
+
+    async def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, *, tokenization_kwargs: Any = None
+    ) -> Any:
+        assert request_id == "r1"
+        self.asked, self.sampling, self.tokenization = prompt, sampling_params, tokenization_kwargs
+        if self.fails:
+            raise self.fails
+        try:
+            for step in self.steps:
+                yield step
+        except GeneratorExit:
+            self.aborted = True
+            raise
+
+    async def check_health(self) -> None:
+        if not self.well:
+            raise RuntimeError
+
+    def shutdown(self) -> None:
+        self.closed = True
+
+
+class _Result:
+    def __init__(self, fake: _Fake) -> None:
+        self._fake = fake
+
+    def __aiter__(self) -> Any:
+        return self._fake._answer()
+
+    def abort(self) -> None:
+        self._fake.aborted = True
+
+
+class _Processor:
+    image_processor = SimpleNamespace(max_soft_tokens=280)
+    tokenizer = SimpleNamespace(all_special_tokens=["<|image|>", "<turn|>"])
+
+    def apply_chat_template(
+        self, messages: Any, *, tokenize: bool, add_generation_prompt: bool, enable_thinking: bool
+    ) -> str:
+        assert (tokenize, add_generation_prompt) == (False, True)
+        parts = [part.get("text", "<|image|>") for turn in messages for part in turn["content"]]
+        return f"think={enable_thinking} " + "|".join(parts)
+
+
+def _module(name: str, **names: Any) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(names)
+    return module
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    standins = [
+        _module("transformers", AutoProcessor=None),
+        _module("tensorrt_llm", LLM=None),
+        _module("tensorrt_llm.sampling_params", GuidedDecodingParams=_Guide, SamplingParams=_TrtSampling),
+        _module("vllm"),
+        _module("vllm.engine"),
+        _module("vllm.engine.arg_utils", AsyncEngineArgs=None),
+        _module(
+            "vllm.sampling_params",
+            RequestOutputKind=_Kind,
+            SamplingParams=_VllmSampling,
+            StructuredOutputsParams=_Guide,
+        ),
+        _module("vllm.v1"),
+        _module("vllm.v1.engine"),
+        _module("vllm.v1.engine.async_llm", AsyncLLM=None),
+    ]
+    for module in standins:
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("trtllm", "vllm"):
+        monkeypatch.delitem(sys.modules, f"gemma4_serving.engines.{name}", raising=False)
+    trtllm, vllm = (importlib.import_module(f"gemma4_serving.engines.{name}") for name in ("trtllm", "vllm"))
+    yield {
+        "trtllm": lambda fake: trtllm.TrtllmEngine(fake, _Processor(), guided=True),
+        "vllm": lambda fake: vllm.VllmEngine(fake, _Processor()),
+    }
+    for name in ("trtllm", "vllm"):
+        sys.modules.pop(f"gemma4_serving.engines.{name}", None)
+
+
+_STEPS = {
+    "trtllm": [_step("A cat", 2, None), _step("A cat sits", 3, "stop")],
+    "vllm": [_step("A cat", 2, None), _step(" sits", 1, "stop")],
+}
+_BOTH = pytest.mark.parametrize("name", ["trtllm", "vllm"])
+
+
+def _job(**changes: Any) -> Job:
+    return Job(**({"request_id": "r1", "user": "What?", "images": (), "max_tokens": 64} | changes))
+
+
+@_BOTH
+async def test_an_answer_comes_in_deltas_with_the_counts_so_far(engines, name):
+    engine = engines[name](_Fake(_STEPS[name]))
+
+    assert [piece async for piece in engine.generate(_job())] == [
+        Piece("A cat", 270, 2),
+        Piece(" sits", 270, 3, "stop"),
+    ]
+
+
+@_BOTH
+async def test_images_stand_before_words_and_a_callers_control_tokens_are_dropped(engines, name):
+    fake, image = _Fake(_STEPS[name]), Image.new("RGB", (4, 4))
+
+    _ = [piece async for piece in engines[name](fake).generate(_job(user="a<tu<turn|>rn|>b", images=(image,)))]
+
+    assert fake.asked == {"prompt": "think=False <|image|>|ab", "multi_modal_data": {"image": [image]}}
+
+
+@_BOTH
+async def test_sampling_is_what_was_asked(engines, name):
+    fake = _Fake(_STEPS[name])
+
+    _ = [piece async for piece in engines[name](fake).generate(_job(temperature=0.5, top_k=9, seed=7, stop=("x",)))]
+
+    said = fake.sampling
+    assert (said.max_tokens, said.temperature, said.top_k, said.top_p) == (64, 0.5, 9, 0.95)
+    assert (said.seed, said.stop, said.skip_special_tokens) == (7, ["x"], False)
+
+
+@_BOTH
+@pytest.mark.parametrize(("thinking", "guide"), [(False, _Guide(json=_SCHEMA)), (True, None)])
+async def test_a_schema_guides_an_answer_without_thoughts(engines, name, thinking, guide):
+    fake = _Fake(_STEPS[name])
+
+    _ = [piece async for piece in engines[name](fake).generate(_job(schema=_SCHEMA, thinking=thinking))]
+
+    assert (fake.sampling.guided_decoding if name == "trtllm" else fake.sampling.structured_outputs) == guide
+
+
+@_BOTH
+async def test_closing_early_aborts_the_job(engines, name):
+    fake = _Fake(_STEPS[name])
+    pieces = engines[name](fake).generate(_job())
+
+    await anext(pieces)
+    await pieces.aclose()
+
+    assert fake.aborted
+
+
+@_BOTH
+async def test_a_request_that_the_engine_refuses_is_an_invalid_job(engines, name):
+    with pytest.raises(InvalidJobError):
+        await anext(engines[name](_Fake([], fails=ValueError("secret"))).generate(_job()))
+
+
+@_BOTH
+async def test_a_job_that_the_engine_gives_up_is_a_failure(engines, name):
+    with pytest.raises(RuntimeError):
+        await anext(engines[name](_Fake([_step("", 0, "cancelled")])).generate(_job()))
+
+
+@pytest.mark.parametrize(("name", "budget"), [("trtllm", 280), ("vllm", 560)])
+def test_only_vllm_takes_a_budget_per_request(engines, name, budget):
+    assert engines[name](_Fake([])).effective_budget(560) == budget
+
+
+async def test_vllm_is_not_ready_when_its_engine_is_dead(engines):
+    assert await engines["vllm"](_Fake([], well=False)).is_ready() is False
