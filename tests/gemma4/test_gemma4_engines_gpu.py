@@ -2,7 +2,8 @@
 
 The stand-ins' parameters are those of NVIDIA/TensorRT-LLM tensorrt_llm/sampling_params.py at 000a01de and of
 vllm-project/vllm vllm/v1/engine/async_llm.py at 00080ee1 and vllm/sampling_params.py at 00388f65, as far as they are
-used; `LLM.generate_async` is as the engine calls it, not as published. A call that does not bind fails.
+used, and of tensorrt_llm/llmapi/llm.py at 4c05a748, where `streaming` is not the third parameter. A call that does
+not bind fails.
 """
 
 from __future__ import annotations
@@ -125,7 +126,13 @@ class _Result:
 
 class _Processor:
     image_processor = SimpleNamespace(max_soft_tokens=280)
-    tokenizer = SimpleNamespace(all_special_tokens=["<|image|>", "<turn|>"])
+    tokenizer = SimpleNamespace(
+        all_special_tokens=["<|image|>"],
+        added_tokens_decoder={
+            106: SimpleNamespace(content="<turn|>", special=True),
+            107: SimpleNamespace(content="\n", special=False),
+        },
+    )
 
     def apply_chat_template(
         self, messages: Any, *, tokenize: bool, add_generation_prompt: bool, enable_thinking: bool
@@ -198,9 +205,9 @@ async def test_an_answer_comes_in_deltas_with_the_counts_so_far(engines, name):
 async def test_images_stand_before_words_and_a_callers_control_tokens_are_dropped(engines, name):
     fake, image = _Fake(_STEPS[name]), Image.new("RGB", (4, 4))
 
-    _ = [piece async for piece in engines[name](fake).generate(_job(user="a<tu<turn|>rn|>b", images=(image,)))]
+    _ = [piece async for piece in engines[name](fake).generate(_job(user="a<tu<turn|>rn|>\nb", images=(image,)))]
 
-    assert fake.asked == {"prompt": "think=False <|image|>|ab", "multi_modal_data": {"image": [image]}}
+    assert fake.asked == {"prompt": "think=False <|image|>|a\nb", "multi_modal_data": {"image": [image]}}
 
 
 @_BOTH
@@ -254,3 +261,13 @@ def test_only_vllm_takes_a_budget_per_request(engines, name, budget):
 
 async def test_vllm_is_not_ready_when_its_engine_is_dead(engines):
     assert await engines["vllm"](_Fake([], well=False)).is_ready() is False
+
+
+async def test_trtllm_is_not_ready_once_its_workers_are_gone(engines):
+    engine = engines["trtllm"](_Fake([], fails=RuntimeError()))
+    before = await engine.is_ready()
+
+    with pytest.raises(RuntimeError):
+        await anext(engine.generate(_job()))
+
+    assert (before, await engine.is_ready()) == (True, False)

@@ -43,9 +43,12 @@ def sampling_of(job: Job) -> dict[str, Any]:
 def _plain(processor: Any, text: str) -> str:
     # What a caller writes is no control token; the engine would read `<|image|>` or `<turn|>` as one. Removing one
     # may join the halves of another.
+    tokenizer = processor.tokenizer
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    control = {*tokenizer.all_special_tokens, *added}
     before = None
     while text != before:
         before = text
-        for token in processor.tokenizer.all_special_tokens:
+        for token in control:
             text = text.replace(token, "")
     return text

@@ -47,6 +47,10 @@ class TrtllmEngine:
             result = self._llm.generate_async(inputs, sampling_params=sampling, streaming=True)
         except ValueError as error:
             raise InvalidJobError("the engine does not take this request") from error
+        except RuntimeError:
+            # Said when its workers are gone, which do not come back.
+            self._open = False
+            raise
         told = 0
         ended = False
         try:
@@ -70,7 +74,7 @@ class TrtllmEngine:
         return int(self._processor.image_processor.max_soft_tokens)
 
     async def is_ready(self) -> bool:
-        """Tells that the engine is open; TensorRT-LLM publishes no check of its health."""
+        """Tells that the engine took its last job; TensorRT-LLM publishes no check of its health."""
         return self._open
 
     async def close(self) -> None:
