@@ -77,11 +77,14 @@ class Pipeline:
         self._describe(response.info, ask, answer, self._clock() - call.received_at)
         return response
 
-    def ask(self, task: AnyTask, request: Any, call: Call) -> Ask:
-        """Says what *request* asks, its images checked by their headers; raises `InvalidImage`."""
+    def ask(self, task: AnyTask, request: Any, call: Call, *, header_only: bool = False) -> Ask:
+        """Says what *request* asks, its images checked; raises `InvalidImage`.
+
+        With *header_only* it can be priced but not answered.
+        """
         return Ask(
             query=task.query(request),
-            images=tuple(self._images(task, request)),
+            images=tuple(self._images(task, request, header_only=header_only)),
             options=call.options,
             deadline=call.deadline,
             request_id=call.request_id,
@@ -89,9 +92,9 @@ class Pipeline:
             principal=call.principal,
         )
 
-    def _images(self, task: AnyTask, request: Any) -> Iterator[SourceImage]:
+    def _images(self, task: AnyTask, request: Any, *, header_only: bool) -> Iterator[SourceImage]:
         for path, image in task.images(request):
-            source = inspect(image.data, self._limits, field=path)
+            source = inspect(image.data, self._limits, field=path, header_only=header_only)
             self._metrics.image_received(task.rpc, len(source.data))
             yield source
 

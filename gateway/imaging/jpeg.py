@@ -44,19 +44,19 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1024
 _MOST_SAMPLED = _SAMPLES * _SAMPLE_BYTES // 16
 
 
-def walk(data: bytes, limits: Limits) -> Structure:
+def walk(data: bytes, limits: Limits, *, header_only: bool = False) -> Structure:
     """Finds size, orientation and end of the picture in *data*, which starts with SOI.
 
     Raises `Flaw`, or `EOFError` or `struct.error` where the file ends too early. Colour profile, JFIF and Adobe
     segments are kept; every other APPn segment (EXIF, XMP, IPTC, previews), comments, and what follows the picture
-    are left out.
+    are left out. With *header_only* it ends where the picture's data begin, which are nearly all of the file.
     """
     _check_density(data)
     size: tuple[int, int] | None = None
     upright: int | None = None
     plain, scans, end = True, 0, 0
     edits: list[tuple[int, int, bytes]] = []
-    for count, (marker, start, body, end) in enumerate(_segments(data)):
+    for count, (marker, start, body, end) in enumerate(_segments(data, header_only=header_only)):
         check_parts(count)
         if marker in _FRAMES:
             if size is not None:
@@ -83,7 +83,7 @@ def walk(data: bytes, limits: Limits) -> Structure:
     return Structure(width_px=width, height_px=height, orientation=upright or 1, plain=plain, parts=parts)
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+def _segments(data: bytes, *, header_only: bool) -> Iterator[tuple[int, int, int, int]]:
     """Yields each segment of the first picture, EOI last, as (marker, start, start of its body, end).
 
     Entropy-coded data, which follow a scan's segment, are passed over; other bytes between segments are _JUNK.
@@ -108,6 +108,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
             raise _damaged("a segment has no length")
         yield marker, start, body + _LENGTH_BYTES, at
         in_scan = marker == _SOS
+        if in_scan and header_only:
+            return
 
 
 def _replacement(data: bytes, marker: int, body: int, end: int) -> bytes | None:

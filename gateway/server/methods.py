@@ -90,7 +90,7 @@ class QuoteMethod:
     async def answer(self, request: Any, call: Call) -> Any:
         name = request.WhichOneof("task")
         try:
-            ask = self._pipeline.ask(self._tasks[name], getattr(request, name), call)
+            ask = self._pipeline.ask(self._tasks[name], getattr(request, name), call, header_only=True)
         except InvalidImage as exc:
             raise InvalidImage(str(exc), limit=exc.limit, field=f"{name}.{exc.field}") from None
         return pb.QuoteResponse(candidates=[_candidate(offer) for offer in self._offers(ask)])

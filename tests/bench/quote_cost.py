@@ -41,7 +41,7 @@ def measure(size, quoters, known):
 
     def quote() -> None:
         request = parse(raw, pb.QuoteRequest).detect
-        image = inspect(request.image.data, Limits(), field="image")
+        image = inspect(request.image.data, Limits(), field="image", header_only=True)
         ask = Ask(task.query(request), (image,), Options(), 0.0, "id")
         for quoter in quoters:
             quoter.quote(ask)

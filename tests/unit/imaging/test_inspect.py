@@ -96,3 +96,15 @@ def test_an_error_names_the_field_of_the_image():
 
 def test_a_source_remembers_its_field():
     assert inspect(encode(stored(), "PNG"), LIMITS, field="images[2]").field == "images[2]"
+
+
+def test_the_header_alone_tells_size_and_orientation_and_reads_no_further():
+    whole = encode(stored(6), "JPEG", exif=exif(6))
+    cut = whole[: whole.index(b"\xff\xda") + 16]
+
+    found = inspect(cut, LIMITS, header_only=True)
+
+    full = inspect(whole, LIMITS)
+    assert (found.width_px, found.height_px, found.orientation) == (full.width_px, full.height_px, 6)
+    with pytest.raises(InvalidImage):
+        inspect(cut, LIMITS)
