@@ -65,9 +65,10 @@ EVERYTHING = {
 
 
 class RewriterStandIn:
-    """Stands before aimock, which cannot tell details of usage or a tier: puts both into aimock's own answers.
+    """Stands before aimock, which cannot tell details of usage or a tier: replaces these two in aimock's own answers.
 
-    What it puts there follows from the number of the call, which ends the request id. It keeps what it *told*.
+    All of `usage`, its totals too, and `service_tier`; nothing else. Both follow from the number of the call, which
+    ends the request id. It keeps what it *told*.
     """
 
     def __init__(self, session, target):
