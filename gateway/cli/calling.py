@@ -59,7 +59,12 @@ def _common(  # noqa: PLR0913  one parameter for each option that every call has
     service_tier: Annotated[
         Literal["standard", "flex", "priority"] | None, _every(help="Service tier asked of the provider.")
     ] = None,
+    max_image_tokens: Annotated[int | None, _every(help="Most tokens that an image may cost, 64 to 16384.")] = None,
     request_id: Annotated[str | None, _every(help="Identifier for logs.")] = None,
+    api_key: Annotated[
+        str | None, _every(envvar="VISION_GATEWAY_API_KEY", help="Key of a principal; better in the environment.")
+    ] = None,
+    quote: Annotated[bool, _every("--quote", help="Tells what the call would cost, and makes none.")] = False,
 ) -> None:
     """Declares the options that every call has; never called."""
 
@@ -162,15 +167,18 @@ def _with_common_options(command: Callable[..., _Call]) -> Callable[..., None]:
     return run
 
 
-def _ask(call: _Call, *, address: str, as_json: bool, **options: Any) -> None:
+def _ask(call: _Call, *, address: str, as_json: bool, api_key: str | None, quote: bool, **options: Any) -> None:
     # Imported here: `--help` should not wait for gRPC.
     from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
 
     from visiongateway import DeadlineExceeded, Unavailable, VisionClient, VisionError  # noqa: PLC0415
 
+    task: Any = call.rpc.lower()
     try:
-        with VisionClient(address.split(",")) as client:
-            response = getattr(client, call.rpc.lower())(call.image, **call.arguments, **options)
+        metadata = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        with VisionClient(address.split(","), metadata=metadata) as client:
+            ask = partial(client.quote, task) if quote else getattr(client, task)
+            response: Any = ask(call.image, **call.arguments, **options)
     except VisionError as exc:
         # What gRPC itself says of these is for programmers.
         if isinstance(exc, Unavailable) and not exc.reason:
@@ -186,11 +194,13 @@ def _ask(call: _Call, *, address: str, as_json: bool, **options: Any) -> None:
         raise typer.Exit(1) from None
     if as_json:
         sys.stdout.write(MessageToJson(response) + "\n")
+    elif quote:
+        output.say("\n".join(map(output.candidate, response.candidates)))
     else:
         info = response.info
         output.say(output.answer(call.rpc, response))
         output.say(f"{output.model(info)} · {output.latency(info)} · {output.cost(info)}", style="dim")
-    if call.draw:
+    if call.draw and not quote:
         _draw(call.image, response, call.draw)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from visiongateway import VisionError
     from visiongateway.v1.call_pb2 import CallInfo
+    from visiongateway.v1.vision_service_pb2 import QuoteCandidate
 
 # A log has no width; tables in it should not be squeezed into 80 columns.
 _LOG_WIDTH = 140
@@ -45,6 +46,15 @@ def complain(*lines: str) -> None:
 def log(line: str) -> None:
     """Prints a line of another program's log on standard error."""
     _errors.print(plain(line), soft_wrap=True)
+
+
+def candidate(quoted: QuoteCandidate) -> str:
+    """Says in a line what a call would cost at one model, or why that would be passed over."""
+    line = (
+        f"{plain(quoted.model)}: {dollars(quoted.expected_cost_nano_usd)} expected, "
+        f"{dollars(quoted.max_cost_nano_usd)} at most, {quoted.image_token_count} image tokens"
+    )
+    return f"{line} · passed over: {quoted.skip_reason}" if quoted.skip_reason else line
 
 
 def answer(rpc: str, response: Any) -> str:
