@@ -35,3 +35,5 @@ async def test_a_node_client_gets_typed_answers_and_typed_failures(start_gateway
     assert said["refused"]["code"] == "INVALID_ARGUMENT"
     assert said["refused"]["details"].startswith("question: ")
     assert said["trailers"]["Detect"] == "embedded"
+    (candidate,) = said["quoted"]["candidates"]
+    assert (candidate["model"], candidate["sentWidthPx"]) == ("embedded", 451)

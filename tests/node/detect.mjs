@@ -1,4 +1,4 @@
-// A client of another language: loads proto/ as it stands and asks for the cat. node detect.mjs ADDRESS PICTURE
+// A client of another language: loads proto/ as it stands and asks for the cat and its price. node detect.mjs ADDRESS PICTURE
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -31,5 +31,6 @@ const trailers = {};
 const image = { data: readFileSync(picture) };
 const found = await ask("Detect", { image, labels: ["cat"] });
 const refused = await ask("VQA", { image, question: "" });
-process.stdout.write(JSON.stringify({ found, refused, trailers }));
+const quoted = await ask("Quote", { detect: { image, labels: ["cat"] } });
+process.stdout.write(JSON.stringify({ found, refused, quoted, trailers }));
 client.close();
