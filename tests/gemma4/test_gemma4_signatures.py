@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from signatures.extract import parameters
 
 from gemma4_serving.chat import sampling_of
 from gemma4_serving.engines import Job
@@ -179,3 +180,33 @@ def test_an_argument_behind_two_stars_that_does_not_fit_is_found(name, behind):
     unpacked = _unpacked(name) | {behind: [frozenset({"max_new_tokens", "model"})]}
 
     assert len(_mismatches(name, _source(name), unpacked)) == 1
+
+
+_STANDINS = {
+    "trtllm": {
+        "tensorrt_llm/__init__.py": ["LLM.__init__", "LLM.generate_async", "LLM.shutdown"],
+        "tensorrt_llm/sampling_params.py": ["SamplingParams", "GuidedDecodingParams"],
+    },
+    "vllm": {
+        "vllm/engine/arg_utils.py": ["AsyncEngineArgs"],
+        "vllm/sampling_params.py": ["SamplingParams", "StructuredOutputsParams"],
+        "vllm/v1/engine/async_llm.py": [
+            *("AsyncLLM.from_engine_args", "AsyncLLM.generate", "AsyncLLM.check_health", "AsyncLLM.shutdown")
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "called"),
+    [(name, path, called) for name, paths in _STANDINS.items() for path, names in paths.items() for called in names],
+)
+def test_a_stand_in_takes_no_call_that_its_package_would_not(name, path, called):
+    standin = parameters(ast.parse((Path(__file__).parent / "standins" / path).read_text()), called)
+    published = _published(name)[called.removesuffix(".__init__")].parameters
+
+    by_place = [one[0] for one in standin if one[1] == "POSITIONAL_OR_KEYWORD"]
+    in_order = [one.name for one in published.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
+    assert by_place == in_order[: len(by_place)]
+    assert {one[0] for one in standin} <= set(published)
+    assert {one.name for one in published.values() if one.default is one.empty} <= {one[0] for one in standin}

@@ -23,7 +23,7 @@ Parameter = list[Any]  # Name, name of its kind in `inspect`, whether it has a d
 _STABILITY = "tests/unittest/api_stability"
 _CALLED = {
     "tensorrt_llm": {
-        "tensorrt_llm/llmapi/llm.py": ["LLM.generate_async", "LLM.shutdown"],
+        "tensorrt_llm/llmapi/llm.py": ["LLM.__init__", "LLM.generate_async", "LLM.shutdown"],
         "tensorrt_llm/sampling_params.py": ["SamplingParams", "GuidedDecodingParams"],
         "tensorrt_llm/executor/result.py": ["GenerationResult.abort"],  # Which `RequestOutput` is.
         "tensorrt_llm/llmapi/llm_args.py": ["KvCacheConfig"],
@@ -49,8 +49,11 @@ def main(source: Path, release: str, out: Path) -> None:
     for path, names in _CALLED[out.stem].items():
         text = read(path)
         for name in names:
-            found = _reference(text) if path.endswith(".yaml") else _python(ast.parse(text), name)
-            callables[name] = callables.get(name, []) + found
+            key, named = name.removesuffix(".__init__"), path.endswith(".yaml")
+            # Where a reference names them, `**kwargs` stands for no others.
+            before = [one for one in callables.get(key, []) if not (named and one[1] == "VAR_KEYWORD")]
+            found = _reference(text) if named else parameters(ast.parse(text), name)
+            callables[key] = before + [one for one in found if one[0] not in {known[0] for known in before}]
     lines = [f"    {json.dumps(name)}: {json.dumps(found)}" for name, found in callables.items()]
     body = ",\n".join(lines)
     out.write_text(f'{{\n  "release": {json.dumps(release)},\n  "callables": {{\n{body}\n  }}\n}}\n')
@@ -63,7 +66,8 @@ def _reader(source: Path) -> Callable[[str], str]:
     return lambda path: wheel.read(path).decode()
 
 
-def _python(tree: ast.Module, name: str) -> list[Parameter]:
+def parameters(tree: ast.Module, name: str) -> list[Parameter]:
+    """Gives the parameters of the class or of the method *name* without `self`."""
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     owner, _, method = name.partition(".")
     if not method:
@@ -72,7 +76,7 @@ def _python(tree: ast.Module, name: str) -> list[Parameter]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == method:
             return list(_arguments(node.args))
     parent = next(base for base in map(ast.unparse, classes[owner].bases) if base in classes)
-    return _python(tree, f"{parent}.{method}")
+    return parameters(tree, f"{parent}.{method}")
 
 
 def _arguments(arguments: ast.arguments) -> Iterator[Parameter]:
@@ -106,8 +110,8 @@ def _fields(classes: dict[str, ast.ClassDef], owner: ast.ClassDef) -> Iterator[P
 
 def _reference(text: str) -> list[Parameter]:
     # A reference lists names, without an order; `kwargs` stands for those of the other reference.
-    parameters = text.partition("  __init__:\n    parameters:\n")[2].partition("    return_annotation:")[0]
-    blocks = re.findall(r"^ {6}(\w+):\n((?: {8}.*\n| *\n)*)", parameters, re.MULTILINE)
+    listed = text.partition("  __init__:\n    parameters:\n")[2].partition("    return_annotation:")[0]
+    blocks = re.findall(r"^ {6}(\w+):\n((?: {8}.*\n| *\n)*)", listed, re.MULTILINE)
     return [
         [name, "KEYWORD_ONLY", "default: inspect._empty" not in block] for name, block in blocks if name != "kwargs"
     ]
