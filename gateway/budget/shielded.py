@@ -39,11 +39,12 @@ class Shielded:
 
     async def renew(self, reservation: Reservation, until: float) -> bool:
         """See `Store`."""
-        return await self._inner.renew(reservation, until)
+        return await asyncio.shield(self._start(self._inner.renew(reservation, until)))
 
     async def balance(self, principal: str, now: float) -> Mapping[Window, Balance]:
         """See `Store`."""
-        return await self._inner.balance(principal, now)
+        # Seen with redis-py 8.1: a cancel that comes together with the answer is swallowed, and who looks goes on.
+        return await asyncio.shield(self._start(self._inner.balance(principal, now)))
 
     async def enter(self, principal: str, most: int, *, now: float, lease_s: float) -> str:
         """See `Store`; a cancelled call's place is given back."""

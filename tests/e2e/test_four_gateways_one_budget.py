@@ -17,6 +17,7 @@ import pytest
 
 from gateway.budget import Claim, Exhausted, Window
 from gateway.budget.redis import RedisStore
+from gateway.budget.shielded import Shielded
 from gateway.budget.sqlite import SqliteStore
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb, vision_service_pb2_grpc
 
@@ -122,7 +123,7 @@ async def worst_case(start_gateway):
 
 async def open_all(stack, store_url, limit):
     path = store_url.removeprefix("sqlite:///")
-    store = RedisStore(store_url) if path == store_url else SqliteStore(Path(path))
+    store = Shielded(RedisStore(store_url) if path == store_url else SqliteStore(Path(path)))
     stack.push_async_callback(store.aclose)
     environment = {
         "PYTHONPATH": ":".join(sys.path),

@@ -11,6 +11,7 @@ from pathlib import Path
 import spender
 
 from gateway.budget import Claim, Exhausted, Window
+from gateway.budget.shielded import Shielded
 
 WORKERS = 4
 CALLS_OF_EACH = 50
@@ -61,7 +62,7 @@ async def worker(url, started_at, seed, die_after=None):
 
 async def test_the_budget_is_used_and_never_exceeded(store_url, open_store):
     started_at = time.time()
-    observer = Observer(open_store(), started_at)
+    observer = Observer(Shielded(open_store()), started_at)
     watching = asyncio.create_task(observer.watch())
 
     ends = await asyncio.gather(*(worker(store_url, started_at, seed) for seed in range(WORKERS)))
@@ -79,7 +80,7 @@ async def test_the_budget_is_used_and_never_exceeded(store_url, open_store):
 async def test_the_same_while_workers_are_killed_and_replaced(store_url, open_store):
     started_at = time.time()
     store = open_store()
-    observer = Observer(store, started_at)
+    observer = Observer(Shielded(store), started_at)
     watching = asyncio.create_task(observer.watch())
     dice = random.Random(4)  # noqa: S311  no secret
 
