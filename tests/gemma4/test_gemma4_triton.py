@@ -106,6 +106,27 @@ async def test_the_gateway_gets_an_answer_and_its_counts(backend):
     assert (len(completion.text), completion.provider_model) == (11, "gemma4/1")
 
 
+async def test_the_gateway_streams_the_same_answer_in_pieces(backend):
+    prompt = Prompt(rpc="Caption", user="hello", max_output_tokens=12, top_k=1)
+    whole = await backend.complete(prompt, (), timeout_s=_BOUND_S)
+
+    *pieces, last = [piece async for piece in backend.stream(prompt, (), timeout_s=_BOUND_S)]
+
+    assert len(pieces) > 1
+    assert ("".join(pieces), last.text, last.usage) == (whole.text, whole.text, whole.usage)
+
+
+async def test_a_stream_that_the_gateway_closes_frees_the_engine(backend, call):
+    prompt = Prompt(rpc="Caption", user="hello", max_output_tokens=15_000, top_k=1)
+    streaming = backend.stream(prompt, (), timeout_s=_BOUND_S)
+    await anext(streaming)
+    await call.until("in_flight", 1)
+
+    await streaming.aclose()
+
+    await call.until("in_flight", 0)
+
+
 async def test_images_stand_before_the_text_with_as_many_tokens_as_the_processor_gives_them(call, red):
     (text,) = await call.parts()
     (one,) = await call.parts("hello", red)
