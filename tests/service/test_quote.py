@@ -93,3 +93,13 @@ async def test_the_image_of_a_quote_may_be_as_large_as_that_of_a_call(gateway, c
     answer = await gateway.stub.Quote(quote(chelsea + bytes(3 << 20)))
 
     assert len(answer.candidates) == 2
+
+
+async def test_the_time_to_expect_is_told_once_enough_calls_were_answered(gateway, chelsea):
+    request = quote(chelsea, model="gpt")
+    [before] = (await gateway.stub.Quote(request)).candidates
+    for _ in range(5):
+        await gateway.stub.Caption(request.caption)
+    [after] = (await gateway.stub.Quote(request)).candidates
+
+    assert (before.HasField("expected_latency"), after.expected_latency.ToNanoseconds() > 0) == (False, True)
