@@ -1,12 +1,15 @@
-"""Policies are models that wrap a model: one small file each, stacked in `app.py`."""
+"""Policies are models that wrap a model: one small file each, stacked in `compose/model.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gateway.domain import Answer, Ask, Quote
+from gateway.domain import Answer, Ask, Attempt, Outcome, Quote
+
+if TYPE_CHECKING:
+    from gateway.metrics import Metrics
 
 
 class Model(Protocol):
@@ -36,3 +39,9 @@ class Candidate:
     quote: Callable[[Ask], Quote]
     fit: Callable[[Ask, int], Ask]
     is_open: Callable[[], bool] = lambda: False
+
+
+def pass_by(ask: Ask, model: str, reason: str, metrics: Metrics, *, seconds: float = 0.0) -> None:
+    """Puts on the call's record and in the metrics that *model* was not asked, for *reason*."""
+    ask.trace.attempts.append(Attempt(model, Outcome.SKIPPED, reason, seconds))
+    metrics.skipped(rpc=ask.query.rpc, model=model, reason=reason)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.domain import Attempt, Completion, CostBasis, Outcome, ServiceTier
 from gateway.errors import DeadlineExceeded, DeadlineTooShort, GatewayError
 from gateway.ledger import Row
+from gateway.policies import pass_by
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ class Account:
                 answer = await self._inner.answer(ask)
             except DeadlineTooShort as exc:
                 # Nothing was asked.
-                ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, exc.reason, self._clock() - started))
-                self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=exc.reason)
+                pass_by(ask, self._name, exc.reason, self._metrics, seconds=self._clock() - started)
                 raise
             except GatewayError as exc:
                 await _stored(record(exc.reason, _billed(ask, exc)))

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.domain import Attempt, Outcome
 from gateway.errors import (
     BackendUnavailable,
     DeadlineExceeded,
@@ -33,6 +32,7 @@ from gateway.errors import (
     UpstreamAuth,
     UpstreamRateLimited,
 )
+from gateway.policies import pass_by
 
 if TYPE_CHECKING:
     from gateway.domain import Answer, Ask, Clock
@@ -195,8 +195,7 @@ class Breaker:
 
     def _skipped(self, ask: Ask) -> BackendUnavailable:
         left_s = self._open_until - self._clock()
-        ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, BackendUnavailable.reason))
-        self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=BackendUnavailable.reason)
+        pass_by(ask, self._name, BackendUnavailable.reason, self._metrics)
         # While another call tries, how that ends decides.
         wait_s = left_s if left_s > 0 else self._first_open_s
         return BackendUnavailable(f"{self._name} failed too often and is given a pause", retry_after_s=wait_s)

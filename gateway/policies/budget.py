@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.budget import Claim, Exhausted, StoreFailed
-from gateway.domain import Attempt, Outcome
 from gateway.errors import BudgetExceeded, GatewayError, StoreUnavailable, UnsupportedByModel
+from gateway.policies import pass_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,8 +138,7 @@ class Budget:
         return await self._inner.ready()
 
     def _passed_by(self, ask: Ask, exc: GatewayError) -> GatewayError:
-        ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, exc.reason))
-        self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=exc.reason)
+        pass_by(ask, self._name, exc.reason, self._metrics)
         self._metrics.shed(exc.reason)
         return exc
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.domain import Attempt, Outcome
 from gateway.errors import CostAboveLimit, UnsupportedByModel
+from gateway.policies import pass_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +33,7 @@ class Cap:
             try:
                 ask = self._fit(ask, max(limit - spent, 0))
             except CostAboveLimit:
-                ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, CostAboveLimit.reason))
-                self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=CostAboveLimit.reason)
+                pass_by(ask, self._name, CostAboveLimit.reason, self._metrics)
                 raise
             except UnsupportedByModel:
                 # It asks nobody, and says so itself when asked, which puts it on the call's record.

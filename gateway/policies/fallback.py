@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
-from gateway.domain import Attempt, Outcome
 from gateway.errors import BackendUnavailable, DeadlineExceeded, DeadlineTooShort, GatewayError
+from gateway.policies import pass_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +73,7 @@ class Fallback:
         return any(takes is not None and takes <= left and not each.is_open() for each, takes in others)
 
     def _skipped(self, candidate: Candidate, ask: Ask) -> GatewayError:
-        ask.trace.attempts.append(Attempt(candidate.name, Outcome.SKIPPED, DeadlineTooShort.reason))
-        self._metrics.skipped(rpc=ask.query.rpc, model=candidate.name, reason=DeadlineTooShort.reason)
+        pass_by(ask, candidate.name, DeadlineTooShort.reason, self._metrics)
         return DeadlineTooShort(f"{candidate.name} takes longer than the time that is left")
 
     def _share(self, ask: Ask, candidate: Candidate, later: Sequence[Candidate]) -> Ask:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.domain import Attempt, Outcome
 from gateway.errors import GatewayError, Overloaded
+from gateway.policies import pass_by
 
 if TYPE_CHECKING:
     from gateway.domain import Answer, Ask, Clock
@@ -64,6 +64,5 @@ class Limit:
             ask.trace.queue_s += self._clock() - started
 
     def _shed(self, ask: Ask, exc: GatewayError) -> GatewayError:
-        ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, exc.reason))
-        self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=exc.reason)
+        pass_by(ask, self._name, exc.reason, self._metrics)
         return exc

@@ -10,8 +10,8 @@ from limits import RateLimitItemPerMinute
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
-from gateway.domain import Attempt, Outcome
 from gateway.errors import RateLimited, StoreUnavailable, UnsupportedByModel
+from gateway.policies import pass_by
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
@@ -125,7 +125,6 @@ class Pace:
         return await self._inner.ready()
 
     def _passed_by(self, ask: Ask, exc: GatewayError) -> GatewayError:
-        ask.trace.attempts.append(Attempt(self._name, Outcome.SKIPPED, exc.reason))
-        self._metrics.skipped(rpc=ask.query.rpc, model=self._name, reason=exc.reason)
+        pass_by(ask, self._name, exc.reason, self._metrics)
         self._metrics.shed(exc.reason)
         return exc

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from google.protobuf.duration_pb2 import Duration
-
 from gateway.errors import InvalidField, InvalidImage, Violation
 from gateway.server import validate
 from visiongateway.v1 import vision_service_pb2 as pb
@@ -99,7 +97,6 @@ class QuoteMethod:
 def _candidate(offer: Offer) -> pb.QuoteCandidate:
     found = pb.QuoteCandidate(model=offer.model, skip_reason=offer.skip_reason)
     if offer.latency_s is not None:
-        found.expected_latency.CopyFrom(Duration())
         found.expected_latency.FromNanoseconds(int(offer.latency_s * _NANO))
     if (quote := offer.quote) is not None:
         found.image_token_count = quote.image_tokens
