@@ -10,6 +10,7 @@ import orjson
 from gateway.domain import Reasoning
 from gateway.errors import UnsupportedByModel
 from gateway.tasks import Wording
+from gateway.usage import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 # Between the medians that Roboflow's comparison gives for Gemma 4 26B A4B (214) and GPT-5.5 (138).
 TYPICAL_OUTPUT = 176
-# English prose in UTF-8, for either tokenizer.
-_BYTES_PER_TOKEN = 4
 # Tokens left for thoughts where the caller sets no bound: an answer cut off after long thinking is paid for nothing.
 _THOUGHT_ROOM = {Reasoning.NONE: 0, Reasoning.LOW: 2_048, Reasoning.MEDIUM: 8_192, Reasoning.HIGH: 24_576}
 _MOST_OUTPUT = 32_768
@@ -50,7 +49,7 @@ class Brief:
     @property
     def text_tokens(self) -> int:
         """The tokens to expect of the text: one for four bytes, as in English prose, rounded up."""
-        return -(-self.text_bytes // _BYTES_PER_TOKEN)
+        return -(-self.text_bytes // BYTES_PER_TOKEN)
 
 
 def brief(ask: Ask, name: str, profile: Profile, tasks: Mapping[str, AnyTask]) -> Brief:

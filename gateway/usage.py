@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What is expected of text before anybody counts it: English prose in UTF-8, for the tokenizers of Gemma and GPT.
+BYTES_PER_TOKEN = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

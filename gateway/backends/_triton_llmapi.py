@@ -8,17 +8,17 @@ no thinking, and it tells no token counts.
 
 from __future__ import annotations
 
-import base64
 import struct
 from typing import TYPE_CHECKING
 
+import pybase64
 from tritonclient.grpc import service_pb2
 
 from gateway.backends import _triton_contract
 from gateway.backends._triton_answer import PartialAnswer
 from gateway.backends._triton_contract import Tensor
 from gateway.backends._triton_request import sampling, strings
-from gateway.usage import Usage
+from gateway.usage import BYTES_PER_TOKEN, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from gateway.domain import Prompt, SentImage
 
 _BOOL = struct.Struct("<?")
-# English prose in UTF-8; the same figure as in the quotes.
-_BYTES_PER_TOKEN = 4
 
 # Of its inputs and outputs, those that the gateway uses.
 INPUTS = (
@@ -90,7 +88,7 @@ def _text(prompt: Prompt) -> bytes:
 
 
 def _data_uri(image: SentImage) -> bytes:
-    return b"data:%b;base64,%b" % (image.media_type.encode(), base64.b64encode(image.data))
+    return b"data:%b;base64,%b" % (image.media_type.encode(), pybase64.b64encode(image.data))
 
 
 class EstimatedAnswer(PartialAnswer):
@@ -117,4 +115,4 @@ class EstimatedAnswer(PartialAnswer):
 
 
 def _estimate(size: int) -> int:
-    return -(-size // _BYTES_PER_TOKEN)
+    return -(-size // BYTES_PER_TOKEN)
