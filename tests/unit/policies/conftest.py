@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.domain import Answer, Ask, Completion, ImagePlan, Options, Query, Quote, SentImage, SourceImage
+from gateway.errors import GatewayError
 from gateway.latency import Latency
 from gateway.metrics import Metrics
 from gateway.policies import Candidate
+from gateway.policies.breaker import Breaker, State
 from gateway.usage import Usage
 
 
@@ -117,3 +119,31 @@ def ask(clock):
         return Ask(AnyQuery(), (SourceImage(b"x", "image/png", 1, 1),), Options(**options), clock.now + seconds, "id")
 
     return make
+
+
+@pytest.fixture
+def breaker(latency, metrics, clock):
+    def make(inner, **rule):
+        rule = {"failures": 5, "share": 0.5, "open_s": 1.0, "longest_open_s": 30.0, **rule}
+        return Breaker(inner, name="m", **rule, latency=latency, metrics=metrics, clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def call(ask):
+    """Asks once and gives the failure, None for an answer."""
+
+    async def make(breaker, *, last_resort=False, asked=None):
+        try:
+            await breaker.answer(replace(asked or ask(), last_resort=last_resort))
+        except GatewayError as exc:
+            return exc
+        return None
+
+    return make
+
+
+@pytest.fixture
+def state(sample):
+    return lambda: State(sample("vision_gateway_breaker_state", model="m"))
