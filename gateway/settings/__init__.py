@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,14 +19,35 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.settings.money import (
+    BudgetSettings,
+    BudgetsSettings,
+    GpuPriceSettings,
+    LedgerSettings,
+    PriceSettings,
+    PrincipalSettings,
+)
+from gateway.settings.table import Table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
-
-_NANO_USD = 1_000_000_000
-# Whole numbers up to here are exact also in Redis, whose scripts count in doubles: below 2**53.
-_MOST_NANO_USD = 9_000_000 * _NANO_USD
+__all__ = [
+    "BreakerSettings",
+    "BudgetSettings",
+    "BudgetsSettings",
+    "GpuPriceSettings",
+    "ImageSettings",
+    "LedgerSettings",
+    "ModelSettings",
+    "PriceSettings",
+    "PrincipalSettings",
+    "ServerSettings",
+    "Settings",
+    "SettingsError",
+    "load",
+]
 
 
 class SettingsError(ValueError):
@@ -44,11 +63,7 @@ class SettingsError(ValueError):
         self.sound_models = dict(sound_models or {})
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ServerSettings(_Table):
+class ServerSettings(Table):
     """`[server]`: where the gateway listens and what it takes."""
 
     # HOST:PORT; port 0 takes a free one and prints it.
@@ -70,7 +85,7 @@ class ServerSettings(_Table):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
-class ImageSettings(_Table):
+class ImageSettings(Table):
     """`[images]`: what images are taken, and how many processes decode them."""
 
     max_mib: int = Field(default=20, ge=1, le=512)
@@ -82,95 +97,7 @@ class ImageSettings(_Table):
     timeout_s: float = Field(default=5.0, gt=0, le=60)
 
 
-def _state_file(name: str) -> str:
-    # As the XDG Base Directory Specification has it.
-    state = os.environ.get("XDG_STATE_HOME")
-    if not state:
-        try:
-            state = str(Path.home() / ".local" / "state")
-        except RuntimeError:
-            # A user without a home, as in some containers.
-            state = "/var/lib"
-    return f"sqlite:///{state}/vision-gateway/{name}"
-
-
-class LedgerSettings(_Table):
-    """`[ledger]`: where every attempt at a model is written down."""
-
-    # sqlite:///PATH, postgresql://USER:PASSWORD@HOST/DATABASE, or "off".
-    url: str = Field(default_factory=lambda: _state_file("ledger.db"), repr=False)
-
-    @field_validator("url")
-    @classmethod
-    def _is_known(cls, url: str) -> str:
-        if url != "off" and not url.startswith(("sqlite:///", "postgresql://")):
-            # What stands there is not repeated: it may have a password in it.
-            raise ValueError('must be sqlite:///PATH, postgresql://..., or "off"')
-        return url
-
-
-class BudgetsSettings(_Table):
-    """`[budgets]`: where what principals spend is counted, and what to do when that fails."""
-
-    # sqlite:///PATH, shared by the workers of one machine, or redis://HOST:PORT/0, shared by many machines.
-    store: str = Field(default_factory=lambda: _state_file("budgets.db"), repr=False)
-    # While the store is down: "closed" lets free models alone answer, "open" lets calls pass uncounted.
-    on_failure: Literal["closed", "open"] = "closed"
-    # What the worst case of a call counts as when its worker dies before its bill is known.
-    on_crash: Literal["charge", "release"] = "charge"
-
-    @field_validator("store")
-    @classmethod
-    def _is_known(cls, store: str) -> str:
-        if not store.startswith(("sqlite:///", "redis://", "rediss://")):
-            # What stands there is not repeated: it may have a password in it.
-            raise ValueError("must be sqlite:///PATH or redis://HOST:PORT/0")
-        return store
-
-
-class BudgetSettings(_Table):
-    """`budget`: US dollars that may be spent in each hour, day and month (UTC), as text so that they stay exact."""
-
-    hour: str | None = None
-    day: str | None = None
-    month: str | None = None
-
-    @field_validator("hour", "day", "month")
-    @classmethod
-    def _is_exact(cls, usd: str | None) -> str | None:
-        if usd is not None:
-            _nano_usd(usd)
-        return usd
-
-    @property
-    def nano_usd(self) -> dict[str, int]:
-        """The limits of the windows that have one."""
-        named = {"hour": self.hour, "day": self.day, "month": self.month}
-        return {window: _nano_usd(usd) for window, usd in named.items() if usd is not None}
-
-
-class PrincipalSettings(_Table):
-    """`[principals.NAME]`: one caller, its keys, and what it may use; `anonymous` is whoever has no key."""
-
-    # SHA-256 of its API keys, in lower-case hex.
-    key_sha256: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
-    budget: BudgetSettings = Field(default_factory=BudgetSettings)
-    # Tokens that models which are not free read and write in a minute. Unset: no limit.
-    tokens_per_min: int | None = Field(default=None, ge=1, le=10**12)
-    # Calls in any second, and at once. Unset: no limit.
-    requests_per_s: int | None = Field(default=None, ge=1, le=100_000)
-    max_inflight: int | None = Field(default=None, ge=1, le=100_000)
-
-
-class PriceSettings(_Table):
-    """`price`: US dollars per million tokens, as text so that they stay exact, such as `"0.060"`."""
-
-    input: str
-    output: str
-    cached_input: str | None = None
-
-
-class BreakerSettings(_Table):
+class BreakerSettings(Table):
     """`breaker`: when a model that fails is given a pause."""
 
     # Failures in a row; or their share, of at least 20 calls in 10 seconds.
@@ -181,15 +108,7 @@ class BreakerSettings(_Table):
     longest_open_s: float = Field(default=30.0, gt=0, le=3600)
 
 
-class GpuPriceSettings(_Table):
-    """`price` of hardware of one's own: US dollars per hour, as text, and the tokens it reads and writes a second."""
-
-    gpu_hour: str
-    input_tokens_per_s: float = Field(gt=0)
-    output_tokens_per_s: float = Field(gt=0)
-
-
-class ModelSettings(_Table):
+class ModelSettings(Table):
     """`[models.NAME]`: one model endpoint. What is not named here goes to its kind of backend as an option."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -307,16 +226,6 @@ def load(path: Path | None = None, **given: Any) -> Settings:
         errors = exc.errors(include_input=False, include_url=False)
         problems = [line for error in errors for line in _problem(error).splitlines()]
         raise SettingsError(problems, _sound(tables.get("models"))) from None
-
-
-def _nano_usd(usd: str) -> int:
-    try:
-        nano = Decimal(usd) * _NANO_USD
-    except InvalidOperation:
-        nano = Decimal("NaN")
-    if not nano.is_finite() or nano != nano.to_integral_value() or not 0 <= nano <= _MOST_NANO_USD:
-        raise ValueError('must be US dollars, at most 9000000 and to nine decimals, such as "20.00"')
-    return int(nano)
 
 
 def _sound(models: object) -> dict[str, ModelSettings]:
