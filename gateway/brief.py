@@ -28,23 +28,20 @@ _MOST_OUTPUT = 32_768
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What one ask comes to for one family: a plan for each image, the words, and the bound on output tokens."""
+    """What one ask comes to for one family: a plan for each image, the words, and the bound on output tokens.
+
+    *text_bytes* is the length in UTF-8 of all words and of the schema.
+    """
 
     plans: tuple[ImagePlan, ...]
     wording: Wording
     max_output_tokens: int
+    text_bytes: int
 
     @property
     def image_tokens(self) -> int:
         """The tokens of all images, by the family's own rule."""
         return sum(plan.token_count for plan in self.plans)
-
-    @property
-    def text_bytes(self) -> int:
-        """The length in UTF-8 of all words and of the schema."""
-        words = self.wording
-        schema = orjson.dumps(words.schema) if words.schema else b""
-        return len(f"{words.system}{words.user}".encode("utf-8", "surrogatepass")) + len(schema)
 
     @property
     def text_tokens(self) -> int:
@@ -59,7 +56,7 @@ def brief(ask: Ask, name: str, profile: Profile, tasks: Mapping[str, AnyTask]) -
     """
     plans = _plans(ask, name, profile)
     wording = _wording(ask, profile, tasks, plans[0])
-    made = Brief(plans, wording, _most_output(ask.options, wording))
+    made = Brief(plans, wording, _most_output(ask.options, wording), _text_bytes(wording))
     tokens = made.image_tokens + made.text_tokens + made.max_output_tokens
     if profile.context_tokens and tokens > profile.context_tokens:
         raise UnsupportedByModel(
@@ -87,6 +84,11 @@ def _wording(ask: Ask, profile: Profile, tasks: Mapping[str, AnyTask], plan: Ima
         return Wording(user=orjson.dumps(query).decode(), max_output_tokens=TYPICAL_OUTPUT)
     wording: Wording = tasks[ask.query.rpc].wording(ask.query, profile, plan)
     return wording
+
+
+def _text_bytes(wording: Wording) -> int:
+    schema = orjson.dumps(wording.schema) if wording.schema else b""
+    return len(f"{wording.system}{wording.user}".encode("utf-8", "surrogatepass")) + len(schema)
 
 
 def _most_output(options: Options, wording: Wording) -> int:

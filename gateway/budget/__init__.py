@@ -52,10 +52,9 @@ class Window(Enum):
                 return hour.replace(day=1, hour=0)
 
 
-# Nano-USD that may be spent in each window; a window that is not named has no limit. At most 2**53, which is what
-# Redis compares exactly.
+# Nano-USD that may be spent in each window, below 2**53, to where Redis compares exactly; one that is not named has no
+# limit.
 Limits = Mapping[Window, int]
-MOST_NANO_USD = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +117,6 @@ class Store(Protocol):
 
         One that expired meanwhile is corrected to *actual*.
         """
-        ...
-
-    async def renew(self, reservation: Reservation, until: float) -> bool:
-        """Moves the expiry to *until*, a Unix time; false when it is too late for that."""
         ...
 
     async def balance(self, principal: str, now: float) -> Mapping[Window, Balance]:

@@ -158,14 +158,6 @@ class RedisStore:
         with _failures():
             await self._settle(_keys(reservation.principal), [reservation.id, actual, KEPT_S])
 
-    async def renew(self, reservation: Reservation, until: float) -> bool:
-        """See `Store`."""
-        held = _keys(reservation.principal)[1]
-        with _failures():
-            # XX: only what is still held; CH: counted also when it was there before.
-            changed = await self._redis.zadd(held, {reservation.id: until}, xx=True, ch=True)
-            return bool(changed) or await self._redis.zscore(held, reservation.id) == until
-
     async def balance(self, principal: str, now: float) -> dict[Window, Balance]:
         """See `Store`."""
         fields = [

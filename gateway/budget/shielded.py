@@ -37,10 +37,6 @@ class Shielded:
         """See `Store`; goes on when the call is cancelled."""
         await asyncio.shield(self._start(self._inner.settle(reservation, actual)))
 
-    async def renew(self, reservation: Reservation, until: float) -> bool:
-        """See `Store`."""
-        return await asyncio.shield(self._start(self._inner.renew(reservation, until)))
-
     async def balance(self, principal: str, now: float) -> Mapping[Window, Balance]:
         """See `Store`."""
         # Seen with redis-py 8.1: a cancel that comes together with the answer is swallowed, and who looks goes on.

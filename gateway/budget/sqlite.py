@@ -66,10 +66,6 @@ class SqliteStore:
         """See `Store`."""
         await self._run(partial(self._settle, reservation.id, actual))
 
-    async def renew(self, reservation: Reservation, until: float) -> bool:
-        """See `Store`."""
-        return await self._run(partial(self._renew, reservation.id, until))
-
     async def balance(self, principal: str, now: float) -> dict[Window, Balance]:
         """See `Store`."""
         return await self._run(partial(self._balance, principal, now))
@@ -166,14 +162,6 @@ class SqliteStore:
             charged = amount if state == "charged" else 0
             held = amount if state == "held" else 0
             _book(connection, principal, tuple(starts), spent=actual - charged, reserved=-held)
-
-    def _renew(self, identity: str, until: float) -> bool:
-        with self._transaction() as connection:
-            return bool(
-                connection.execute(
-                    "UPDATE reservations SET expires_at = ? WHERE id = ? AND state = 'held'", (until, identity)
-                ).rowcount
-            )
 
     def _balance(self, principal: str, now: float) -> dict[Window, Balance]:
         connection = self._connection or self._connect()

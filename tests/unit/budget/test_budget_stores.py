@@ -152,24 +152,6 @@ async def test_a_bill_is_charged_once(open_store):
     assert await store.balance("anna", NOON) == everywhere(20, 0)
 
 
-async def test_a_renewed_reservation_expires_later(open_store):
-    store = open_store()
-    reservation = await store.reserve(CLAIM)
-
-    assert await store.renew(reservation, NOON + 60)
-    await store.reserve(replace(CLAIM, now=NOON + 31, amount=5))
-
-    assert await store.balance("anna", NOON) == everywhere(0, 65)
-
-
-async def test_what_expired_cannot_be_renewed(open_store):
-    store = open_store()
-    reservation = await store.reserve(CLAIM)
-    await store.reserve(replace(CLAIM, now=NOON + 31, amount=5))
-
-    assert not await store.renew(reservation, NOON + 60)
-
-
 async def test_a_reservation_of_nothing_can_expire(open_store):
     store = open_store()
     await store.reserve(replace(CLAIM, amount=0))
