@@ -28,6 +28,7 @@ class Record:
     body_s: float = 0.0
     byte_count: int = 0
     info: Any = None
+    principal: str = ""
 
     @property
     def cost_nano_usd(self) -> int:
@@ -55,6 +56,7 @@ def ended(record: Record, metrics: Metrics, *, code: str, reason: str, now: floa
         "code": code,
         "reason": reason,
         "request_id": record.request_id,
+        "principal": record.principal,
         "model": record.model,
         "cost_nano_usd": record.cost_nano_usd,
         "total_ms": _ms(total_s),

@@ -120,6 +120,7 @@ class Service(grpc.GenericRpcHandler):
             self._admission.admit() as seat,
             self._turnstile.enter(context.invocation_metadata(), given_s) as principal,
         ):
+            record.principal = principal
             request, options = await self._receive(method, context, record, seat, given_s)
             left_s = given_s - record.body_s
             seat.end_after(left_s, DeadlineExceeded(f"the time of this call, {given_s:g} s, is up"))

@@ -42,6 +42,7 @@ async def test_one_line_tells_how_a_call_went(served):
         "code": "OK",
         "reason": "",
         "request_id": "r-7",
+        "principal": "anonymous",
         "model": "big",
         "cost_nano_usd": 4007,
         "queue_ms": 0,
