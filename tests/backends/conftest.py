@@ -4,7 +4,9 @@ import socket
 
 import pytest
 
+from gateway.backends import openai as openai_kind, triton as triton_kind
 from gateway.domain import ImagePlan, Prompt, SentImage
+from tests.fixtures.openai_calls import KEY, options
 
 
 class ManualClock:
@@ -37,3 +39,23 @@ def unused_address():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+async def scripted_triton(kserve, clock):
+    """A model on a Triton that answers from a script."""
+    async with triton_kind.connect(triton_kind.Options(address=kserve.address, model="gemma4"), clock=clock) as backend:
+        yield backend
+
+
+@pytest.fixture
+def key(monkeypatch):
+    """The key that the options of these tests name."""
+    monkeypatch.setenv("VISION_GATEWAY_TEST_KEY", KEY)
+
+
+@pytest.fixture
+async def openai(llmock, clock):
+    """A model at llmock."""
+    async with openai_kind.connect(options(llmock.base_url()), clock=clock) as backend:
+        yield backend

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
 
-import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from google.rpc import error_details_pb2
-from PIL import Image
-from typer.testing import CliRunner
 
-from gateway.cli import app
-from tests.fixtures.scripted_gateway import Failure
 from visiongateway.v1 import call_pb2, geometry_pb2, vision_service_pb2 as pb
 
 DATA = b"\xff\xd8image"
 DATA_JSON = {"data": "/9hpbWFnZQ=="}
 NOBODY = "127.0.0.1:1"  # A port that nothing listens on.
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(DATA)
-    return path
-
-
-@pytest.fixture
-def run(scripted_gateway, monkeypatch):
-    monkeypatch.setenv("VISION_GATEWAY_ADDRESS", scripted_gateway.address)
-    # Messages about wrong commands are put in boxes as wide as the terminal.
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        return CliRunner().invoke(app, [str(each) for each in arguments])
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -209,125 +183,9 @@ def test_json_is_the_whole_answer_and_no_more(run, scripted_gateway, photo):
     }
 
 
-def test_a_failed_call_prints_nothing_on_standard_output(run, scripted_gateway, photo):
-    scripted_gateway.script("Caption", Failure(grpc.StatusCode.FAILED_PRECONDITION, "It cannot.", "REFUSED"))
-
-    result = run("caption", photo, "--json")
-
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "REFUSED: It cannot.\n")
-
-
-def test_wrong_fields_are_listed(run, scripted_gateway, photo):
-    violations = [
-        error_details_pb2.BadRequest.FieldViolation(field="labels[1]", description="is empty"),
-        error_details_pb2.BadRequest.FieldViolation(field="options.seed", description="is -1"),
-    ]
-    scripted_gateway.script(
-        "Detect",
-        Failure(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "labels[1]: is empty; options.seed: is -1",
-            "INVALID_FIELD",
-            details=[error_details_pb2.BadRequest(field_violations=violations)],
-        ),
-    )
-
-    result = run("detect", photo)
-
-    assert result.exit_code == 1
-    assert result.stderr == "INVALID_FIELD: 2 fields are wrong\n  labels[1]: is empty\n  options.seed: is -1\n"
-
-
-def test_no_gateway_is_told_in_one_line(run, photo):
-    result = run("caption", photo, "--address", NOBODY)
-
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"UNAVAILABLE: no gateway takes calls at {NOBODY}: ")
-    assert result.stderr.count("\n") == 1
-
-
-def test_a_passed_deadline_is_told_with_its_length(run, photo):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        result = run("caption", photo, "--timeout", 0.3, "--address", address)
-
-    assert (result.exit_code, result.stderr) == (1, "DEADLINE_EXCEEDED: no answer within 0.3 s\n")
-
-
 def test_several_addresses_may_be_given(run, start_scripted_gateway, photo):
     gateways = [start_scripted_gateway(), start_scripted_gateway()]
 
     result = run("caption", photo, "--address", ",".join(each.address for each in gateways))
 
     assert (result.exit_code, sum(len(each.attempts) for each in gateways)) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["caption", "{photo}", "--detail", "epic"],
-        ["caption", "{photo}", "--reasoning", "deep"],
-        ["caption", "{photo}.png"],
-        ["caption"],
-        ["vqa", "{photo}"],
-        ["vqa", "{photo}", "?", "--answer-schema", "{photo}"],
-        ["caption", "{photo}", "--address", "one:1,two:2"],
-        ["nothing"],
-    ],
-)
-def test_a_wrong_command_ends_with_2_and_calls_nobody(run, scripted_gateway, photo, arguments):
-    result = run(*(each.format(photo=photo) for each in arguments))
-
-    assert (result.exit_code, scripted_gateway.attempts) == (2, [])
-
-
-@pytest.fixture
-def picture(tmp_path):
-    """A white picture that lies on its side: 100 x 200 pixels when upright."""
-    path = tmp_path / "white.jpg"
-    image = Image.new("RGB", (200, 100), "white")
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(path, exif=exif)
-    return path
-
-
-SQUARE = [geometry_pb2.Point(x=x, y=y) for x, y in ((0.2, 0.5), (0.8, 0.5), (0.8, 0.9), (0.2, 0.9))]
-DRAWN = {
-    "detect": pb.DetectResponse(
-        detections=[pb.Detection(label="cat", box=geometry_pb2.BoundingBox(x_min=0.2, y_min=0.5, x_max=0.8, y_max=0.9))]
-    ),
-    "ocr": pb.OCRResponse(lines=[pb.TextLine(text="cat", polygon=geometry_pb2.Polygon(points=SQUARE))]),
-}
-
-
-@pytest.mark.parametrize("command", DRAWN)
-def test_what_was_found_is_drawn_on_the_upright_picture(run, scripted_gateway, picture, tmp_path, command):
-    response = DRAWN[command]
-    scripted_gateway.script(response.DESCRIPTOR.name.removesuffix("Response"), response)
-
-    result = run(command, picture, "--draw", tmp_path / "out.png")
-
-    with Image.open(tmp_path / "out.png") as drawn:
-        assert (result.exit_code, drawn.format, drawn.size) == (0, "PNG", (100, 200))
-        red = (230, 25, 75)
-        edges = [(20, 150), (80, 150), (50, 179)]
-        assert [drawn.getpixel(at) for at in edges] == [red] * 3
-        assert [drawn.getpixel(at) for at in ((50, 150), (10, 150), (50, 190))] == [(255, 255, 255)] * 3
-
-
-def test_drawing_lines_asks_for_their_outlines(run, scripted_gateway, picture, tmp_path):
-    run("ocr", picture, "--draw", tmp_path / "out.png")
-
-    assert scripted_gateway.attempts[0].request.with_regions
-
-
-def test_an_answer_that_cannot_be_drawn_is_printed_all_the_same(run, scripted_gateway, picture, tmp_path):
-    scripted_gateway.script("Detect", pb.DetectResponse(info=INFO))
-    out = tmp_path / "nowhere" / "out.png"
-
-    result = run("detect", picture, "--draw", out)
-
-    assert result.exit_code == 1
-    assert result.stdout == "(no object found)\ngemma · 812 ms · $0.01114\n"
-    assert result.stderr == f"Nothing could be drawn: {out}: No such file or directory\n"
