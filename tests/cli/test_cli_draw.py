@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from visiongateway.v1 import geometry_pb2, vision_service_pb2 as pb
+from visiongateway.v1 import call_pb2, geometry_pb2, vision_service_pb2 as pb
 
 DATA = b"\xff\xd8image"
 DATA_JSON = {"data": "/9hpbWFnZQ=="}
@@ -54,7 +54,9 @@ def test_drawing_lines_asks_for_their_outlines(run, scripted_gateway, picture, t
 
 
 def test_an_answer_that_cannot_be_drawn_is_printed_all_the_same(run, scripted_gateway, picture, tmp_path):
-    scripted_gateway.script("Detect", pb.DetectResponse(info={"model": "gemma"}))
+    info = call_pb2.CallInfo(model="gemma", cost_nano_usd=11_140_000)
+    info.timing.total.FromMilliseconds(812)
+    scripted_gateway.script("Detect", pb.DetectResponse(info=info))
     out = tmp_path / "nowhere" / "out.png"
 
     result = run("detect", picture, "--draw", out)
