@@ -1,6 +1,6 @@
 """The GPU engines, driven through stand-ins of their packages.
 
-The stand-ins' parameters are those of NVIDIA/TensorRT-LLM tensorrt_llm/sampling_params.py at 000a01de and of
+Their parameters of sampling, in `standins/`, are those of NVIDIA/TensorRT-LLM tensorrt_llm/sampling_params.py at 000a01de and of
 vllm-project/vllm vllm/v1/engine/async_llm.py at 00080ee1 and vllm/sampling_params.py at 00388f65, as far as they are
 used, and of tensorrt_llm/llmapi/llm.py at 4c05a748, where `streaming` is not the third parameter. A call that does
 not bind to these subsets fails; what the packages themselves would refuse beyond them is not seen here.
@@ -8,10 +8,10 @@ not bind to these subsets fails; what the packages themselves would refuse beyon
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from dataclasses import dataclass, field
-from enum import Enum
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -21,41 +21,6 @@ from PIL import Image
 from gemma4_serving.engines import InvalidJobError, Job, Piece
 
 _SCHEMA = {"type": "object"}
-
-
-@dataclass(kw_only=True)
-class _Guide:
-    json: Any = None
-
-
-@dataclass(kw_only=True)
-class _TrtSampling:
-    max_tokens: int = 32
-    stop: Any = None
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    temperature: float | None = None
-    guided_decoding: Any = None
-    add_special_tokens: bool = True
-    skip_special_tokens: bool = True
-
-
-class _Kind(Enum):
-    DELTA = 1
-
-
-@dataclass(kw_only=True)
-class _VllmSampling:
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = None
-    stop: Any = None
-    max_tokens: int | None = 16
-    skip_special_tokens: bool = True
-    output_kind: Any = None
-    structured_outputs: Any = None
 
 
 def _step(text: str, tokens: int, reason: str | None) -> Any:
@@ -142,6 +107,17 @@ class _Processor:
         return f"think={enable_thinking} " + "|".join(parts)
 
 
+def _stand_in(name: str) -> ModuleType:
+    """Loads one module of the stand-ins without the package around it, which needs transformers."""
+    path = Path(__file__).parent / "standins" / f"{name.replace('.', '/')}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for what their annotations name.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def _module(name: str, **names: Any) -> ModuleType:
     module = ModuleType(name)
     vars(module).update(names)
@@ -153,22 +129,19 @@ def engines(monkeypatch):
     standins = [
         _module("transformers", AutoProcessor=None),
         _module("tensorrt_llm", LLM=None),
-        _module("tensorrt_llm.sampling_params", GuidedDecodingParams=_Guide, SamplingParams=_TrtSampling),
         _module("vllm"),
         _module("vllm.engine"),
         _module("vllm.engine.arg_utils", AsyncEngineArgs=None),
-        _module(
-            "vllm.sampling_params",
-            RequestOutputKind=_Kind,
-            SamplingParams=_VllmSampling,
-            StructuredOutputsParams=_Guide,
-        ),
         _module("vllm.v1"),
         _module("vllm.v1.engine"),
         _module("vllm.v1.engine.async_llm", AsyncLLM=None),
     ]
     for module in standins:
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("tensorrt_llm.sampling_params", "vllm.sampling_params"):
+        # Noted first, so that it is gone again afterwards.
+        monkeypatch.setitem(sys.modules, name, None)
+        _stand_in(name)
     for name in ("trtllm", "vllm"):
         monkeypatch.delitem(sys.modules, f"gemma4_serving.engines.{name}", raising=False)
     trtllm, vllm = (importlib.import_module(f"gemma4_serving.engines.{name}") for name in ("trtllm", "vllm"))
@@ -222,13 +195,14 @@ async def test_sampling_is_what_was_asked(engines, name):
 
 
 @_BOTH
-@pytest.mark.parametrize(("thinking", "guide"), [(False, _Guide(json=_SCHEMA)), (True, None)])
+@pytest.mark.parametrize(("thinking", "guide"), [(False, _SCHEMA), (True, None)])
 async def test_a_schema_guides_an_answer_without_thoughts(engines, name, thinking, guide):
     fake = _Fake(_STEPS[name])
 
     _ = [piece async for piece in engines[name](fake).generate(_job(schema=_SCHEMA, thinking=thinking))]
 
-    assert (fake.sampling.guided_decoding if name == "trtllm" else fake.sampling.structured_outputs) == guide
+    given = fake.sampling.guided_decoding if name == "trtllm" else fake.sampling.structured_outputs
+    assert (given and given.json) == guide
 
 
 @_BOTH
