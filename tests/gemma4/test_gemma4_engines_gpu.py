@@ -1,9 +1,7 @@
 """The GPU engines, driven through stand-ins of their packages.
 
-Their parameters of sampling, in `standins/`, are those of NVIDIA/TensorRT-LLM tensorrt_llm/sampling_params.py at 000a01de and of
-vllm-project/vllm vllm/v1/engine/async_llm.py at 00080ee1 and vllm/sampling_params.py at 00388f65, as far as they are
-used, and of tensorrt_llm/llmapi/llm.py at 4c05a748, where `streaming` is not the third parameter. A call that does
-not bind to these subsets fails; what the packages themselves would refuse beyond them is not seen here.
+A call that does not bind to the stand-ins fails here; the stand-ins in `standins/` are held to the published signatures
+by test_gemma4_signatures.py. What the packages themselves would refuse beyond that is not seen here.
 """
 
 from __future__ import annotations
