@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.kserve",
     "tests.fixtures.served_gateway",
     "tests.fixtures.aimock",
+    "tests.fixtures.budgets",
     "tests.fixtures.loop",
     "tests.fixtures.redis",
     "tests.fixtures.postgresql",

@@ -41,7 +41,12 @@ class Candidate:
     is_open: Callable[[], bool] = lambda: False
 
 
-def pass_by(ask: Ask, model: str, reason: str, metrics: Metrics, *, seconds: float = 0.0) -> None:
-    """Puts on the call's record and in the metrics that *model* was not asked, for *reason*."""
+def pass_by(ask: Ask, model: str, reason: str, metrics: Metrics, *, seconds: float = 0.0, shed: bool = False) -> None:
+    """Puts on the call's record and in the metrics that *model* was not asked, for *reason*.
+
+    With *shed* it was turned away for what its principal may have.
+    """
     ask.trace.attempts.append(Attempt(model, Outcome.SKIPPED, reason, seconds))
     metrics.skipped(rpc=ask.query.rpc, model=model, reason=reason)
+    if shed:
+        metrics.shed(reason)

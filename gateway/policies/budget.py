@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.budget import Claim, Exhausted, StoreFailed
-from gateway.errors import BudgetExceeded, GatewayError, StoreUnavailable, UnsupportedByModel
+from gateway.errors import BudgetExceeded, StoreUnavailable, UnsupportedByModel
 from gateway.policies import pass_by
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ class Budget:
         try:
             reservation = await self._budgets.reserve(ask.principal, worst, lease_s)
         except (BudgetExceeded, StoreUnavailable) as exc:
-            raise self._passed_by(ask, exc) from None
+            pass_by(ask, self._name, exc.reason, self._metrics, shed=True)
+            raise
         before = len(ask.trace.attempts)
         try:
             return await self._inner.answer(ask)
@@ -136,11 +137,6 @@ class Budget:
     async def ready(self) -> bool:
         """Tells whether the inner model is ready."""
         return await self._inner.ready()
-
-    def _passed_by(self, ask: Ask, exc: GatewayError) -> GatewayError:
-        pass_by(ask, self._name, exc.reason, self._metrics)
-        self._metrics.shed(exc.reason)
-        return exc
 
 
 def _exceeded(principal: str, amount: int, exc: Exhausted, now: float) -> BudgetExceeded:

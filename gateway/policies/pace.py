@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from limits.aio.storage import Storage
 
     from gateway.domain import Answer, Ask, Quote
-    from gateway.errors import GatewayError
     from gateway.metrics import Metrics
     from gateway.policies import Model
 
@@ -102,7 +101,8 @@ class Pace:
         try:
             fits = await self._rates.take(principal, expected)
         except StoreUnavailable as exc:
-            raise self._passed_by(ask, exc) from None
+            pass_by(ask, self._name, exc.reason, self._metrics, shed=True)
+            raise
         if not fits:
             limited = RateLimited(
                 f"at most {most} tokens a minute are allowed, and this call reads about {expected}",
@@ -112,7 +112,8 @@ class Pace:
             )
             # A free model takes none of them.
             limited.elsewhere = True
-            raise self._passed_by(ask, limited)
+            pass_by(ask, self._name, limited.reason, self._metrics, shed=True)
+            raise limited
         before = len(ask.trace.attempts)
         answer = await self._inner.answer(ask)
         used = sum((attempt.usage for attempt in ask.trace.attempts[before:]), Usage())
@@ -123,8 +124,3 @@ class Pace:
     async def ready(self) -> bool:
         """Tells whether the inner model is ready."""
         return await self._inner.ready()
-
-    def _passed_by(self, ask: Ask, exc: GatewayError) -> GatewayError:
-        pass_by(ask, self._name, exc.reason, self._metrics)
-        self._metrics.shed(exc.reason)
-        return exc

@@ -16,9 +16,7 @@ import grpc
 import pytest
 
 from gateway.budget import Claim, Exhausted, Window
-from gateway.budget.redis import RedisStore
 from gateway.budget.shielded import Shielded
-from gateway.budget.sqlite import SqliteStore
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb, vision_service_pb2_grpc
 
 # The output is most of the bill, and as long as it may be: what a call costs is a little less than its worst case.
@@ -106,13 +104,6 @@ async def caller(gateways, dice, tries):
     return 0
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store_url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/budgets.db"
-    return request.getfixturevalue("start_redis")()[0]
-
-
 @pytest.fixture
 async def worst_case(start_gateway):
     """Nano-USD that a call may cost, as the gateway itself says."""
@@ -122,9 +113,6 @@ async def worst_case(start_gateway):
 
 
 async def open_all(stack, store_url, limit):
-    path = store_url.removeprefix("sqlite:///")
-    store = Shielded(RedisStore(store_url) if path == store_url else SqliteStore(Path(path)))
-    stack.push_async_callback(store.aclose)
     environment = {
         "PYTHONPATH": ":".join(sys.path),
         "VISION_GATEWAY_LEDGER__URL": "off",
@@ -135,14 +123,15 @@ async def open_all(stack, store_url, limit):
     }
     gateways = [Gateway(environment, stack) for _ in range(GATEWAYS)]
     await asyncio.gather(*(gateway.start() for gateway in gateways))
-    return store, gateways
+    return gateways
 
 
-async def test_the_budget_is_used_and_never_exceeded(store_url, worst_case):
+async def test_the_budget_is_used_and_never_exceeded(store_url, open_store, worst_case):
     limit = PAID_FOR * worst_case
     dice = random.Random(1)  # noqa: S311  no secret
     async with AsyncExitStack() as stack:
-        store, gateways = await open_all(stack, store_url, limit)
+        store = Shielded(open_store())
+        gateways = await open_all(stack, store_url, limit)
         observer = Observer(store, limit)
         watching = asyncio.create_task(observer.watch())
 
@@ -157,11 +146,12 @@ async def test_the_budget_is_used_and_never_exceeded(store_url, worst_case):
     assert observer.most <= limit
 
 
-async def test_the_same_while_gateways_are_killed_and_replaced(store_url, worst_case):
+async def test_the_same_while_gateways_are_killed_and_replaced(store_url, open_store, worst_case):
     limit = PAID_FOR * worst_case
     dice = random.Random(2)  # noqa: S311  no secret
     async with AsyncExitStack() as stack:
-        store, gateways = await open_all(stack, store_url, limit)
+        store = Shielded(open_store())
+        gateways = await open_all(stack, store_url, limit)
         observer = Observer(store, limit)
         watching = asyncio.create_task(observer.watch())
 
