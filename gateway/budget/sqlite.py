@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
+from gateway import wal
 from gateway.budget import KEPT_S, Balance, Exhausted, Reservation, StoreFailed, TooMany, Window
 
 if TYPE_CHECKING:
@@ -103,8 +104,7 @@ class SqliteStore:
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, timeout=self._patience_s, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        wal.switch_on(connection, patience_s=self._patience_s)
         connection.executescript(_SCHEMA)
         self._connection = connection
         return connection

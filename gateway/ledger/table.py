@@ -23,6 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from gateway import wal
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -185,10 +187,7 @@ def _sqlite(url: URL, *, create: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        cursor.close()
+        wal.switch_on(connection, patience_s=_BUSY_TIMEOUT_MS / 1000)
 
     return engine
 
