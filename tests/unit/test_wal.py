@@ -38,7 +38,8 @@ def test_a_file_that_another_process_is_opening_is_waited_for(own, other, monkey
     assert (len(pauses), own.execute("PRAGMA journal_mode").fetchone()) == (1, ("wal",))
 
 
-def test_a_file_that_stays_taken_is_given_up(own, other):
+@pytest.mark.usefixtures("other")
+def test_a_file_that_stays_taken_is_given_up(own):
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         wal.switch_on(own, patience_s=0.0)
 
