@@ -6,7 +6,6 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -15,14 +14,12 @@ from gateway import tasks
 from gateway.compose import principals
 from gateway.compose.model import Shared, open_model
 from gateway.compose.plan import check, plans, quoters
+from gateway.compose.routing import open_routing
 from gateway.imaging import Limits, Preparer
 from gateway.latency import Latency
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
-from gateway.policies.fallback import Fallback
-from gateway.policies.route import Route
-from gateway.policies.save import Save
 from gateway.server import http, lag, methods
 from gateway.server.admission import Admission
 from gateway.server.listen import Listener
@@ -88,16 +85,13 @@ async def run(
             token_rates=principals.token_rates(settings, rates, metrics),
         )
         candidates = {name: await open_model(plan, shared, stack) for name, plan in found.items()}
-        # Save -> Route -> Fallback -> for each model, see compose/model.py: Cap -> ... -> Account -> the model itself.
-        try_in_turn = partial(Fallback, latency=shared.latency, metrics=metrics, clock=clock)
-        model = Route(candidates, settings.all_routes, try_in_turn=try_in_turn, expected_s=shared.latency.expected_s)
-        saving = Save(model, quotes=[candidate.quote for candidate in candidates.values()], metrics=metrics)
-        pipeline = Pipeline(saving, limits=_limits(settings.images), metrics=metrics, clock=clock)
+        model, offers = open_routing(settings, candidates, shared)
+        pipeline = Pipeline(model, limits=_limits(settings.images), metrics=metrics, clock=clock)
         readiness = Readiness({name: candidate.model for name, candidate in candidates.items()}, metrics)
         admission = Admission(server.max_inflight, metrics)
         listener = Listener(
             Service(
-                methods.bind(shared.tasks, pipeline, model.offers),
+                methods.bind(shared.tasks, pipeline, offers),
                 admission=admission,
                 turnstile=principals.turnstile(settings, store, rates, metrics),
                 metrics=metrics,

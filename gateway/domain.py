@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from gateway.usage import Usage
 
@@ -47,6 +47,29 @@ class ServiceTier(Enum):
     STANDARD = "standard"
     FLEX = "flex"
     PRIORITY = "priority"
+
+
+class Urgency(IntEnum):
+    """Whether somebody waits for the answer; the lower number goes first."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class CachePolicy(Enum):
+    """What a stored answer may be used for."""
+
+    DEFAULT = "default"
+    BYPASS = "bypass"
+    REFRESH = "refresh"
+
+
+class CacheOutcome(Enum):
+    """What the cache did for a call."""
+
+    HIT = "hit"
+    MISS = "miss"
+    COALESCED = "coalesced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +139,9 @@ class Options:
     local_only: bool = False
     service_tier: ServiceTier = ServiceTier.STANDARD
     max_image_tokens: int | None = None
+    urgency: Urgency = Urgency.INTERACTIVE
+    category: str = ""
+    cache: CachePolicy = CachePolicy.DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +224,20 @@ class Trace:
     image_s: float = 0.0
     upstream_s: float = 0.0
     asked: Usage | None = None
+    cache: CacheOutcome | None = None
+
+
+class Sink(Protocol):
+    """Takes the text of one call as a model writes it."""
+
+    @property
+    def committed(self) -> bool:
+        """Whether anything has reached the caller; from then on nobody but this model can answer the call."""
+        ...
+
+    async def write(self, text: str) -> None:
+        """Hands *text*, never empty, to the caller, and returns once the caller can take more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +245,9 @@ class Ask:
     """One call on its way through the policies to a model.
 
     *images* has at least one, in the caller's order; boxes always speak of the first.
-    *deadline* is on the injected clock. *last_resort* says that nobody else is left to ask.
+    *deadline* is on the injected clock. *last_resort* says that nobody else is left to ask: every model is paused.
+    *has_next* says that another model is asked should this one fail. *sink* takes the text as it is written, where the
+    caller wants it so.
     """
 
     query: Query
@@ -216,6 +258,8 @@ class Ask:
     trace: Trace = field(default_factory=Trace)
     principal: str = "anonymous"
     last_resort: bool = False
+    has_next: bool = False
+    sink: Sink | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +295,17 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A usable answer. *response* is the task's own message, which policies carry unread."""
+    """A usable answer. *response* is the task's own message, which policies carry unread.
+
+    *sent* says how the first image was sent, and *sent_bytes* how long its file was.
+    """
 
     response: object
     completion: Completion
     model: str
     backend: str
     prompt_version: str
-    sent: SentImage
+    sent: ImagePlan
+    sent_bytes: int
     cost_basis: CostBasis = CostBasis.FREE
     price_version: str = ""

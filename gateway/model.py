@@ -73,7 +73,8 @@ class ProfiledModel:
             model=self._name,
             backend=self._kind,
             prompt_version=f"{self._profile.family}/{self._profile.version}/{task.rpc.lower()}/{task.version}",
-            sent=images[0],
+            sent=images[0].plan,
+            sent_bytes=len(images[0].data),
         )
 
     async def ready(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gateway.domain import Ask, CostBasis, Options, Outcome, ServiceTier, Trace
+from gateway.domain import Ask, CacheOutcome, CostBasis, Options, Outcome, ServiceTier, Trace
 from gateway.errors import InvalidImage
 from gateway.imaging import inspect
 from gateway.usage import Usage
@@ -36,6 +36,11 @@ _TIERS = {
     ServiceTier.STANDARD: pb.SERVICE_TIER_STANDARD,
     ServiceTier.FLEX: pb.SERVICE_TIER_FLEX,
     ServiceTier.PRIORITY: pb.SERVICE_TIER_PRIORITY,
+}
+_CACHE = {
+    CacheOutcome.HIT: pb.CACHE_OUTCOME_HIT,
+    CacheOutcome.MISS: pb.CACHE_OUTCOME_MISS,
+    CacheOutcome.COALESCED: pb.CACHE_OUTCOME_COALESCED,
 }
 _NANO = 1_000_000_000
 
@@ -114,6 +119,8 @@ class Pipeline:
         is_unsure = is_paid or any(attempt.cost_basis is CostBasis.ESTIMATED for attempt in trace.attempts)
         info.cost_basis = _BASES[CostBasis.ESTIMATED if is_unsure else answer.cost_basis]
         info.usage.CopyFrom(_usage(sum((attempt.usage for attempt in trace.attempts), Usage())))
+        if trace.cache:
+            info.cache = _CACHE[trace.cache]
         for attempt in trace.attempts:
             added = info.attempts.add(
                 model=attempt.model,
@@ -134,10 +141,10 @@ class Pipeline:
         info.image.height_px = source.height_px
         info.image.byte_count = len(source.data)
         info.image.media_type = source.media_type
-        info.image.sent_width_px = answer.sent.plan.width_px
-        info.image.sent_height_px = answer.sent.plan.height_px
-        info.image.sent_byte_count = len(answer.sent.data)
-        info.image.token_count = answer.sent.plan.token_count
+        info.image.sent_width_px = answer.sent.width_px
+        info.image.sent_height_px = answer.sent.height_px
+        info.image.sent_byte_count = answer.sent_bytes
+        info.image.token_count = answer.sent.token_count
 
 
 def overhead_s(trace: Trace, total_s: float) -> float:

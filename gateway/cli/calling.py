@@ -60,6 +60,8 @@ def _common(  # noqa: PLR0913  one parameter for each option that every call has
         Literal["standard", "flex", "priority"] | None, _every(help="Service tier asked of the provider.")
     ] = None,
     max_image_tokens: Annotated[int | None, _every(help="Most tokens that an image may cost, 64 to 16384.")] = None,
+    urgency: Annotated[Literal["interactive", "bulk"] | None, _every(help="Whether somebody waits.")] = None,
+    category: Annotated[str | None, _every(help="Kind of work, by the operator's name, such as counting.")] = None,
     request_id: Annotated[str | None, _every(help="Identifier for logs.")] = None,
     api_key: Annotated[
         str | None, _every(envvar="VISION_GATEWAY_API_KEY", help="Key of a principal; better in the environment.")

@@ -86,7 +86,7 @@ def triton(context: typer.Context) -> None:
 def check_settings(file: Annotated[Path, typer.Argument(help="TOML file.")]) -> None:
     """Names every problem of a settings file at once; calls nobody."""
     settings = load_settings(file)
-    routes = "; ".join(f"{name}: {', '.join(order)}" for name, order in settings.all_routes.items())
+    routes = "; ".join(f"{name}: {', '.join(route.models)}" for name, route in settings.all_routes.items())
     output.say(f"{file} is fine. Routes: {routes}")
 
 

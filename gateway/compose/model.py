@@ -98,4 +98,5 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack) -> Candi
         quote=quoter.quote,
         fit=quoter.fit,
         is_open=lambda: breaker is not None and breaker.is_open,
+        tasks=None if settings.tasks is None else frozenset(settings.tasks),
     )

@@ -14,6 +14,8 @@ from gateway.quoting import Quoter
 from gateway.settings import GpuPriceSettings, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
 
     from gateway.profiles import Profile
@@ -38,8 +40,8 @@ class Plan:
         return self.settings.kind != "openai" if self.settings.local is None else self.settings.local
 
     @property
-    def quality(self) -> float | None:
-        """Share of correct answers in [0, 1]; None is unknown."""
+    def quality(self) -> Mapping[str, float]:
+        """Share of correct answers in [0, 1], `overall` and by category; empty is unknown."""
         return self.profile.quality if self.settings.quality is None else self.settings.quality
 
 

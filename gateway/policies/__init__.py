@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,17 +28,19 @@ class Model(Protocol):
 class Candidate:
     """One configured model and what a router must know of it.
 
-    *local* is false for models of third parties. *quality* is a share of correct answers in [0, 1]; None is unknown.
+    *local* is false for models of third parties. *quality* is the share of correct answers in [0, 1], `overall` and by
+    category; empty is unknown. *tasks* are the RPCs that it may be asked; None is any.
     *is_open* tells whether the model would turn a call away now because it failed too often.
     """
 
     name: str
     model: Model
     local: bool
-    quality: float | None
+    quality: Mapping[str, float]
     quote: Callable[[Ask], Quote]
     fit: Callable[[Ask, int], Ask]
     is_open: Callable[[], bool] = lambda: False
+    tasks: frozenset[str] | None = None
 
 
 def pass_by(ask: Ask, model: str, reason: str, metrics: Metrics, *, seconds: float = 0.0, shed: bool = False) -> None:

@@ -97,7 +97,7 @@ class Route:
             case Priority.COST:
                 key: Callable[[Candidate], float] = lambda candidate: _expected_cost(candidate, ask)  # noqa: E731
             case Priority.QUALITY:
-                key = lambda candidate: -(candidate.quality or 0.0)  # noqa: E731
+                key = lambda candidate: -candidate.quality.get("overall", 0.0)  # noqa: E731
         ask.trace.route_reason += f",priority:{ask.options.priority.value}"
         return sorted(route, key=key)
 

@@ -74,7 +74,8 @@ class Profile:
     *wording* overrides a task's own instruction text, keyed by RPC name. A family with *takes_query* gets the query
     itself as JSON, in fractions of the upright picture, in place of words (the embedded model).
     *shows_schema* says that the provider tells the model what the schema of an answer is; else the wording does.
-    *quality* is the share of correct answers in [0, 1] on a stated benchmark, for `priority: QUALITY`; None is unknown.
+    *quality* is the share of correct answers in [0, 1] on a stated benchmark, `overall` and by category; empty is
+    unknown.
     *plan* gives size and token count for an image of (upright width, height in pixels) at a detail, of at most so many
     tokens where that is not None; raises `UnsupportedByModel` where no picture has so few.
     *price* gives the price of a model by the name its provider knows it by, unless the settings have one; raises
@@ -98,7 +99,7 @@ class Profile:
     wording: Mapping[str, str] = field(default_factory=dict)
     takes_query: bool = False
     shows_schema: bool = False
-    quality: float | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
     read: Callable[[str], str] = str
     escape: Callable[[str], str] = str
 

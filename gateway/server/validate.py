@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.domain import ImageDetail, Options, Priority, Reasoning, ServiceTier
+from gateway.domain import CachePolicy, ImageDetail, Options, Priority, Reasoning, ServiceTier, Urgency
 from gateway.errors import InvalidField, InvalidImage, UrlForbidden, Violation
 from visiongateway.v1 import call_pb2 as pb, image_pb2
 
@@ -39,17 +39,29 @@ _SERVICE_TIERS = {
     pb.SERVICE_TIER_FLEX: ServiceTier.FLEX,
     pb.SERVICE_TIER_PRIORITY: ServiceTier.PRIORITY,
 }
-_CACHE_POLICIES = dict.fromkeys(pb.CachePolicy.values())
+_CACHE_POLICIES = {
+    pb.CACHE_POLICY_UNSPECIFIED: CachePolicy.DEFAULT,
+    pb.CACHE_POLICY_DEFAULT: CachePolicy.DEFAULT,
+    pb.CACHE_POLICY_BYPASS: CachePolicy.BYPASS,
+    pb.CACHE_POLICY_REFRESH: CachePolicy.REFRESH,
+}
+_URGENCIES = {
+    pb.URGENCY_UNSPECIFIED: Urgency.INTERACTIVE,
+    pb.URGENCY_INTERACTIVE: Urgency.INTERACTIVE,
+    pb.URGENCY_BULK: Urgency.BULK,
+}
 _ENUMS: dict[str, dict[Any, Any]] = {
     "priority": _PRIORITIES,
     "image_detail": _IMAGE_DETAILS,
     "reasoning": _REASONINGS,
     "cache": _CACHE_POLICIES,
     "service_tier": _SERVICE_TIERS,
+    "urgency": _URGENCIES,
 }
 _TOKENS = (16, 32_768)
 _IMAGE_TOKENS = (64, 16_384)
 _TEMPERATURES = (0.0, 2.0)
+_LONGEST_CATEGORY = 100
 _NOTHING = (image_pb2.Image(), image_pb2.Image(data=b""), image_pb2.Image(url=""))
 
 
@@ -103,6 +115,8 @@ def _options(options: pb.CallOptions) -> Iterator[Violation]:
         yield Violation("options.temperature", f"must be a number in [{coldest:g}, {hottest:g}]")
     if options.HasField("seed") and options.seed < 0:
         yield Violation("options.seed", "must be at least 0")
+    if len(options.category) > _LONGEST_CATEGORY:
+        yield Violation("options.category", f"has more than {_LONGEST_CATEGORY} characters")
 
 
 def _converted(options: pb.CallOptions) -> Options:
@@ -123,4 +137,7 @@ def _converted(options: pb.CallOptions) -> Options:
         local_only=options.local_only,
         service_tier=_SERVICE_TIERS[options.service_tier],
         max_image_tokens=given("max_image_tokens"),
+        urgency=_URGENCIES[options.urgency],
+        category=options.category,
+        cache=_CACHE_POLICIES[options.cache],
     )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.settings.models import BreakerSettings, ModelSettings, RetrySettings
 from gateway.settings.money import (
     BudgetSettings,
     BudgetsSettings,
@@ -27,6 +28,13 @@ from gateway.settings.money import (
     PriceSettings,
     PrincipalSettings,
 )
+from gateway.settings.routes import (
+    AgreementSettings,
+    CacheSettings,
+    HedgeSettings,
+    RouteSettings,
+    ShadowSettings,
+)
 from gateway.settings.table import Table
 
 if TYPE_CHECKING:
@@ -34,18 +42,24 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 __all__ = [
+    "AgreementSettings",
     "BreakerSettings",
     "BudgetSettings",
     "BudgetsSettings",
+    "CacheSettings",
     "GpuPriceSettings",
+    "HedgeSettings",
     "ImageSettings",
     "LedgerSettings",
     "ModelSettings",
     "PriceSettings",
     "PrincipalSettings",
+    "RetrySettings",
+    "RouteSettings",
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "ShadowSettings",
     "load",
 ]
 
@@ -97,44 +111,6 @@ class ImageSettings(Table):
     timeout_s: float = Field(default=5.0, gt=0, le=60)
 
 
-class BreakerSettings(Table):
-    """`breaker`: when a model that fails is given a pause."""
-
-    # Failures in a row; or their share, of at least 20 calls in 10 seconds.
-    failures: int = Field(default=5, ge=1, le=1000)
-    share: float = Field(default=0.5, gt=0, le=1)
-    # Seconds of the first pause; each further one is twice as long, up to the longest.
-    open_s: float = Field(default=1.0, gt=0, le=60)
-    longest_open_s: float = Field(default=30.0, gt=0, le=3600)
-
-
-class ModelSettings(Table):
-    """`[models.NAME]`: one model endpoint. What is not named here goes to its kind of backend as an option."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    # Module of gateway/backends that speaks to it.
-    kind: str
-    # Model family, a module of gateway/profiles. Unset: gemma4 for triton, gpt55 for openai.
-    profile: str | None = None
-    # Unset: the family's own. "free" counts nothing.
-    price: PriceSettings | GpuPriceSettings | Literal["free"] | None = None
-    # Whether the model is in the operator's own hands. Unset: true for triton, false for openai.
-    local: bool | None = None
-    # Share of correct answers in [0, 1], for `priority: QUALITY`. Unset: the family's own.
-    quality: float | None = Field(default=None, ge=0, le=1)
-    # Calls asked at once, and calls waiting.
-    max_inflight: int = Field(default=64, ge=1, le=100_000)
-    max_queue: int = Field(default=64, ge=0, le=100_000)
-    # false: the model is asked however often it fails.
-    breaker: BreakerSettings | Literal[False] = BreakerSettings()
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of the backend."""
-        return dict(self.model_extra or {})
-
-
 class Settings(BaseSettings):
     """Everything an operator can set."""
 
@@ -152,20 +128,21 @@ class Settings(BaseSettings):
     budgets: BudgetsSettings = Field(default_factory=BudgetsSettings)
     principals: dict[str, PrincipalSettings] = Field(default_factory=dict)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
-    # Orders of model names. `default` unset: the models as the file lists them.
-    routes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    # `default` unset: the models as the file lists them.
+    routes: dict[str, RouteSettings] = Field(default_factory=dict)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
 
     @model_validator(mode="after")
     def _routes_name_models(self) -> Settings:
         if not self.models:
             raise ValueError("no model is configured; add a table such as [models.gemma-4-26b-a4b]")
         known = ", ".join(self.models)
-        problems = [f"routes.{route} names no model" for route, order in self.routes.items() if not order]
+        problems = [f"routes.{name} names no model" for name, route in self.routes.items() if not route.models]
         problems += (
-            f"routes.{route} names {name!r}, which is not among the models: {known}"
-            for route, order in self.routes.items()
-            for name in order
-            if name not in self.models
+            f"routes.{name} names {model!r}, which is not among the models: {known}"
+            for name, route in self.routes.items()
+            for model in route.named
+            if model not in self.models
         )
         if problems:
             raise ValueError("\n".join(problems))
@@ -193,9 +170,9 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
     @property
-    def all_routes(self) -> dict[str, tuple[str, ...]]:
+    def all_routes(self) -> dict[str, RouteSettings]:
         """The routes, `default` among them."""
-        return {"default": tuple(self.models), **self.routes}
+        return {"default": RouteSettings(models=tuple(self.models)), **self.routes}
 
 
 def load(path: Path | None = None, **given: Any) -> Settings:

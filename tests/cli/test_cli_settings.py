@@ -41,7 +41,7 @@ BAD_PROBLEMS = {
     "server.max_inflight: Input should be greater than or equal to 1",
     "models.gemma.keepalive_s: Input should be greater than or equal to 10",
     "models.gpt: no backend of kind 'opnai'; there are fake, openai, triton",
-    "models.other.quality: Input should be less than or equal to 1",
+    "models.other.quality.overall: Input should be less than or equal to 1",
 }
 
 

@@ -13,6 +13,7 @@ from gateway import app, errors
 from gateway.metrics import Metrics
 from gateway.settings import (
     BudgetsSettings,
+    CacheSettings,
     ImageSettings,
     LedgerSettings,
     ModelSettings,
@@ -43,6 +44,7 @@ def section(text, heading):
         ("## `[models.NAME]`", ModelSettings),
         ("## `[principals.NAME]`", PrincipalSettings),
         ("## `[budgets]`", BudgetsSettings),
+        ("## `[cache]`", CacheSettings),
     ],
 )
 def test_every_setting_is_documented_and_no_other(heading, table):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings import BreakerSettings, SettingsError, load
+from gateway.settings import BreakerSettings, RouteSettings, SettingsError, load
 
 TWO_MODELS = """
 [models.small]
@@ -26,7 +26,7 @@ def written(tmp_path):
 
 
 def test_the_default_route_is_the_order_of_the_file(written):
-    assert load(written(TWO_MODELS)).all_routes == {"default": ("small", "large")}
+    assert load(written(TWO_MODELS)).all_routes == {"default": RouteSettings(models=("small", "large"))}
 
 
 def test_what_the_gateway_does_not_know_of_a_model_is_left_to_its_backend(written):

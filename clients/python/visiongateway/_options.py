@@ -17,6 +17,7 @@ ImageDetailChoice: TypeAlias = Literal["low", "medium", "high", "max"] | call_pb
 ReasoningChoice: TypeAlias = Literal["none", "low", "medium", "high"] | call_pb2.Reasoning.ValueType
 CacheChoice: TypeAlias = Literal["default", "bypass", "refresh"] | call_pb2.CachePolicy.ValueType
 ServiceTierChoice: TypeAlias = Literal["standard", "flex", "priority"] | call_pb2.ServiceTier.ValueType
+UrgencyChoice: TypeAlias = Literal["interactive", "bulk"] | call_pb2.Urgency.ValueType
 
 
 class Options(TypedDict, total=False):
@@ -41,6 +42,8 @@ class Options(TypedDict, total=False):
     local_only: bool | None
     service_tier: ServiceTierChoice | None
     max_image_tokens: int | None
+    urgency: UrgencyChoice | None
+    category: str | None
     timeout: float | None  # Seconds that the call may take, retries included; the client's own when left out.
     request_id: str | None  # Identifier for logs, sent as `x-request-id`; made up when left out.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain import Answer, Ask, Completion, ImagePlan, Options, Query, Quote, SentImage, SourceImage
+from gateway.domain import Answer, Ask, Completion, ImagePlan, Options, Query, Quote, SourceImage
 from gateway.errors import GatewayError
 from gateway.latency import Latency
 from gateway.metrics import Metrics
@@ -42,8 +42,7 @@ class ScriptedModel:
         step = self.steps.pop(0) if self.steps else Usage(input_text=10, output=5)
         if isinstance(step, BaseException):
             raise step
-        sent = SentImage(b"", "image/png", ImagePlan(1, 1, 0))
-        return Answer("response", Completion("text", step), self.name, "fake", "1", sent)
+        return Answer("response", Completion("text", step), self.name, "fake", "1", ImagePlan(1, 1, 0), 0)
 
     async def ready(self):
         return self.is_ready
@@ -108,7 +107,8 @@ def candidate(model):
     def make(name, *steps, local=True, quality=None, cost=0, is_open=False, **facts):
         inner = model(name, *steps, **facts)
         quote = Quote(0, 0, 0, cost, cost)
-        return Candidate(name, inner, local, quality, lambda _: quote, lambda asked, _: asked, lambda: is_open)
+        known = {} if quality is None else {"overall": quality}
+        return Candidate(name, inner, local, known, lambda _: quote, lambda asked, _: asked, lambda: is_open)
 
     return make
 

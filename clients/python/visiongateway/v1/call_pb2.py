@@ -25,39 +25,41 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvisiongateway/v1/call.proto\x12\x10visiongateway.v1\x1a\x1egoogle/protobuf/duration.proto\"\xcb\x04\n\x0b\x43\x61llOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05route\x18\x02 \x01(\t\x12,\n\x08priority\x18\x03 \x01(\x0e\x32\x1a.visiongateway.v1.Priority\x12\x1e\n\x11max_cost_nano_usd\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x33\n\x0cimage_detail\x18\x05 \x01(\x0e\x32\x1d.visiongateway.v1.ImageDetail\x12.\n\treasoning\x18\x06 \x01(\x0e\x32\x1b.visiongateway.v1.Reasoning\x12\x1e\n\x11max_output_tokens\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x1b\n\x0e\x61llow_fallback\x18\n \x01(\x08H\x04\x88\x01\x01\x12,\n\x05\x63\x61\x63he\x18\x0b \x01(\x0e\x32\x1d.visiongateway.v1.CachePolicy\x12\x12\n\nlocal_only\x18\x0c \x01(\x08\x12\x33\n\x0cservice_tier\x18\r \x01(\x0e\x32\x1d.visiongateway.v1.ServiceTier\x12\x1d\n\x10max_image_tokens\x18\x0e \x01(\x05H\x05\x88\x01\x01\x42\x14\n\x12_max_cost_nano_usdB\x14\n\x12_max_output_tokensB\x0e\n\x0c_temperatureB\x07\n\x05_seedB\x11\n\x0f_allow_fallbackB\x13\n\x11_max_image_tokens\"\xf2\x03\n\x08\x43\x61llInfo\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x16\n\x0eprompt_version\x18\x04 \x01(\t\x12&\n\x05usage\x18\x05 \x01(\x0b\x32\x17.visiongateway.v1.Usage\x12\x15\n\rcost_nano_usd\x18\x06 \x01(\x03\x12/\n\ncost_basis\x18\x07 \x01(\x0e\x32\x1b.visiongateway.v1.CostBasis\x12\x15\n\rprice_version\x18\x08 \x01(\t\x12(\n\x06timing\x18\t \x01(\x0b\x32\x18.visiongateway.v1.Timing\x12+\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x19.visiongateway.v1.Attempt\x12\x14\n\x0croute_reason\x18\x0b \x01(\t\x12-\n\x05\x63\x61\x63he\x18\x0c \x01(\x0e\x32\x1e.visiongateway.v1.CacheOutcome\x12*\n\x05image\x18\r \x01(\x0b\x32\x1b.visiongateway.v1.ImageInfo\x12\x33\n\x0cservice_tier\x18\x0e \x01(\x0e\x32\x1d.visiongateway.v1.ServiceTier\x12\x16\n\x0eprovider_model\x18\x0f \x01(\t\"\xa5\x01\n\x05Usage\x12\x1e\n\x16input_text_token_count\x18\x01 \x01(\x03\x12\x1f\n\x17input_image_token_count\x18\x02 \x01(\x03\x12 \n\x18\x63\x61\x63hed_input_token_count\x18\x03 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x04 \x01(\x03\x12\x1d\n\x15reasoning_token_count\x18\x05 \x01(\x03\"\x98\x02\n\x06Timing\x12(\n\x05total\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05image\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08upstream\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08overhead\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13time_to_first_token\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x07\x41ttempt\x12\r\n\x05model\x18\x01 \x01(\t\x12\x31\n\x07outcome\x18\x02 \x01(\x0e\x32 .visiongateway.v1.AttemptOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rcost_nano_usd\x18\x05 \x01(\x03\"\xb5\x01\n\tImageInfo\x12\x10\n\x08width_px\x18\x01 \x01(\x05\x12\x11\n\theight_px\x18\x02 \x01(\x05\x12\x12\n\nbyte_count\x18\x03 \x01(\x03\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\x15\n\rsent_width_px\x18\x05 \x01(\x05\x12\x16\n\x0esent_height_px\x18\x06 \x01(\x05\x12\x17\n\x0fsent_byte_count\x18\x07 \x01(\x03\x12\x13\n\x0btoken_count\x18\x08 \x01(\x03*d\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10PRIORITY_QUALITY\x10\x01\x12\x15\n\x11PRIORITY_BALANCED\x10\x02\x12\x11\n\rPRIORITY_COST\x10\x03*\x87\x01\n\x0bImageDetail\x12\x1c\n\x18IMAGE_DETAIL_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_DETAIL_LOW\x10\x01\x12\x17\n\x13IMAGE_DETAIL_MEDIUM\x10\x02\x12\x15\n\x11IMAGE_DETAIL_HIGH\x10\x03\x12\x14\n\x10IMAGE_DETAIL_MAX\x10\x04*w\n\tReasoning\x12\x19\n\x15REASONING_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASONING_NONE\x10\x01\x12\x11\n\rREASONING_LOW\x10\x02\x12\x14\n\x10REASONING_MEDIUM\x10\x03\x12\x12\n\x0eREASONING_HIGH\x10\x04*x\n\x0b\x43\x61\x63hePolicy\x12\x1c\n\x18\x43\x41\x43HE_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41\x43HE_POLICY_DEFAULT\x10\x01\x12\x17\n\x13\x43\x41\x43HE_POLICY_BYPASS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_POLICY_REFRESH\x10\x03*x\n\x0bServiceTier\x12\x1c\n\x18SERVICE_TIER_UNSPECIFIED\x10\x00\x12\x19\n\x15SERVICE_TIER_STANDARD\x10\x01\x12\x15\n\x11SERVICE_TIER_FLEX\x10\x02\x12\x19\n\x15SERVICE_TIER_PRIORITY\x10\x03*m\n\tCostBasis\x12\x1a\n\x16\x43OST_BASIS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OST_BASIS_BILLED\x10\x01\x12\x18\n\x14\x43OST_BASIS_ESTIMATED\x10\x02\x12\x13\n\x0f\x43OST_BASIS_FREE\x10\x03*\x82\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTEMPT_OUTCOME_OK\x10\x01\x12\x1a\n\x16\x41TTEMPT_OUTCOME_FAILED\x10\x02\x12\x1b\n\x17\x41TTEMPT_OUTCOME_SKIPPED\x10\x03*y\n\x0c\x43\x61\x63heOutcome\x12\x1d\n\x19\x43\x41\x43HE_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_OUTCOME_HIT\x10\x01\x12\x16\n\x12\x43\x41\x43HE_OUTCOME_MISS\x10\x02\x12\x1b\n\x17\x43\x41\x43HE_OUTCOME_COALESCED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvisiongateway/v1/call.proto\x12\x10visiongateway.v1\x1a\x1egoogle/protobuf/duration.proto\"\x89\x05\n\x0b\x43\x61llOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05route\x18\x02 \x01(\t\x12,\n\x08priority\x18\x03 \x01(\x0e\x32\x1a.visiongateway.v1.Priority\x12\x1e\n\x11max_cost_nano_usd\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x33\n\x0cimage_detail\x18\x05 \x01(\x0e\x32\x1d.visiongateway.v1.ImageDetail\x12.\n\treasoning\x18\x06 \x01(\x0e\x32\x1b.visiongateway.v1.Reasoning\x12\x1e\n\x11max_output_tokens\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x1b\n\x0e\x61llow_fallback\x18\n \x01(\x08H\x04\x88\x01\x01\x12,\n\x05\x63\x61\x63he\x18\x0b \x01(\x0e\x32\x1d.visiongateway.v1.CachePolicy\x12\x12\n\nlocal_only\x18\x0c \x01(\x08\x12\x33\n\x0cservice_tier\x18\r \x01(\x0e\x32\x1d.visiongateway.v1.ServiceTier\x12\x1d\n\x10max_image_tokens\x18\x0e \x01(\x05H\x05\x88\x01\x01\x12*\n\x07urgency\x18\x0f \x01(\x0e\x32\x19.visiongateway.v1.Urgency\x12\x10\n\x08\x63\x61tegory\x18\x10 \x01(\tB\x14\n\x12_max_cost_nano_usdB\x14\n\x12_max_output_tokensB\x0e\n\x0c_temperatureB\x07\n\x05_seedB\x11\n\x0f_allow_fallbackB\x13\n\x11_max_image_tokens\"\xf2\x03\n\x08\x43\x61llInfo\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x16\n\x0eprompt_version\x18\x04 \x01(\t\x12&\n\x05usage\x18\x05 \x01(\x0b\x32\x17.visiongateway.v1.Usage\x12\x15\n\rcost_nano_usd\x18\x06 \x01(\x03\x12/\n\ncost_basis\x18\x07 \x01(\x0e\x32\x1b.visiongateway.v1.CostBasis\x12\x15\n\rprice_version\x18\x08 \x01(\t\x12(\n\x06timing\x18\t \x01(\x0b\x32\x18.visiongateway.v1.Timing\x12+\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x19.visiongateway.v1.Attempt\x12\x14\n\x0croute_reason\x18\x0b \x01(\t\x12-\n\x05\x63\x61\x63he\x18\x0c \x01(\x0e\x32\x1e.visiongateway.v1.CacheOutcome\x12*\n\x05image\x18\r \x01(\x0b\x32\x1b.visiongateway.v1.ImageInfo\x12\x33\n\x0cservice_tier\x18\x0e \x01(\x0e\x32\x1d.visiongateway.v1.ServiceTier\x12\x16\n\x0eprovider_model\x18\x0f \x01(\t\"\xa5\x01\n\x05Usage\x12\x1e\n\x16input_text_token_count\x18\x01 \x01(\x03\x12\x1f\n\x17input_image_token_count\x18\x02 \x01(\x03\x12 \n\x18\x63\x61\x63hed_input_token_count\x18\x03 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x04 \x01(\x03\x12\x1d\n\x15reasoning_token_count\x18\x05 \x01(\x03\"\x98\x02\n\x06Timing\x12(\n\x05total\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05image\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08upstream\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08overhead\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13time_to_first_token\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x07\x41ttempt\x12\r\n\x05model\x18\x01 \x01(\t\x12\x31\n\x07outcome\x18\x02 \x01(\x0e\x32 .visiongateway.v1.AttemptOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rcost_nano_usd\x18\x05 \x01(\x03\"\xb5\x01\n\tImageInfo\x12\x10\n\x08width_px\x18\x01 \x01(\x05\x12\x11\n\theight_px\x18\x02 \x01(\x05\x12\x12\n\nbyte_count\x18\x03 \x01(\x03\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\x15\n\rsent_width_px\x18\x05 \x01(\x05\x12\x16\n\x0esent_height_px\x18\x06 \x01(\x05\x12\x17\n\x0fsent_byte_count\x18\x07 \x01(\x03\x12\x13\n\x0btoken_count\x18\x08 \x01(\x03*d\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10PRIORITY_QUALITY\x10\x01\x12\x15\n\x11PRIORITY_BALANCED\x10\x02\x12\x11\n\rPRIORITY_COST\x10\x03*\x87\x01\n\x0bImageDetail\x12\x1c\n\x18IMAGE_DETAIL_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_DETAIL_LOW\x10\x01\x12\x17\n\x13IMAGE_DETAIL_MEDIUM\x10\x02\x12\x15\n\x11IMAGE_DETAIL_HIGH\x10\x03\x12\x14\n\x10IMAGE_DETAIL_MAX\x10\x04*w\n\tReasoning\x12\x19\n\x15REASONING_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASONING_NONE\x10\x01\x12\x11\n\rREASONING_LOW\x10\x02\x12\x14\n\x10REASONING_MEDIUM\x10\x03\x12\x12\n\x0eREASONING_HIGH\x10\x04*M\n\x07Urgency\x12\x17\n\x13URGENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13URGENCY_INTERACTIVE\x10\x01\x12\x10\n\x0cURGENCY_BULK\x10\x02*x\n\x0b\x43\x61\x63hePolicy\x12\x1c\n\x18\x43\x41\x43HE_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41\x43HE_POLICY_DEFAULT\x10\x01\x12\x17\n\x13\x43\x41\x43HE_POLICY_BYPASS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_POLICY_REFRESH\x10\x03*x\n\x0bServiceTier\x12\x1c\n\x18SERVICE_TIER_UNSPECIFIED\x10\x00\x12\x19\n\x15SERVICE_TIER_STANDARD\x10\x01\x12\x15\n\x11SERVICE_TIER_FLEX\x10\x02\x12\x19\n\x15SERVICE_TIER_PRIORITY\x10\x03*m\n\tCostBasis\x12\x1a\n\x16\x43OST_BASIS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OST_BASIS_BILLED\x10\x01\x12\x18\n\x14\x43OST_BASIS_ESTIMATED\x10\x02\x12\x13\n\x0f\x43OST_BASIS_FREE\x10\x03*\x82\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41TTEMPT_OUTCOME_OK\x10\x01\x12\x1a\n\x16\x41TTEMPT_OUTCOME_FAILED\x10\x02\x12\x1b\n\x17\x41TTEMPT_OUTCOME_SKIPPED\x10\x03*y\n\x0c\x43\x61\x63heOutcome\x12\x1d\n\x19\x43\x41\x43HE_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_OUTCOME_HIT\x10\x01\x12\x16\n\x12\x43\x41\x43HE_OUTCOME_MISS\x10\x02\x12\x1b\n\x17\x43\x41\x43HE_OUTCOME_COALESCED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'visiongateway.v1.call_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=1969
-  _globals['_PRIORITY']._serialized_end=2069
-  _globals['_IMAGEDETAIL']._serialized_start=2072
-  _globals['_IMAGEDETAIL']._serialized_end=2207
-  _globals['_REASONING']._serialized_start=2209
-  _globals['_REASONING']._serialized_end=2328
-  _globals['_CACHEPOLICY']._serialized_start=2330
-  _globals['_CACHEPOLICY']._serialized_end=2450
-  _globals['_SERVICETIER']._serialized_start=2452
-  _globals['_SERVICETIER']._serialized_end=2572
-  _globals['_COSTBASIS']._serialized_start=2574
-  _globals['_COSTBASIS']._serialized_end=2683
-  _globals['_ATTEMPTOUTCOME']._serialized_start=2686
-  _globals['_ATTEMPTOUTCOME']._serialized_end=2816
-  _globals['_CACHEOUTCOME']._serialized_start=2818
-  _globals['_CACHEOUTCOME']._serialized_end=2939
+  _globals['_PRIORITY']._serialized_start=2031
+  _globals['_PRIORITY']._serialized_end=2131
+  _globals['_IMAGEDETAIL']._serialized_start=2134
+  _globals['_IMAGEDETAIL']._serialized_end=2269
+  _globals['_REASONING']._serialized_start=2271
+  _globals['_REASONING']._serialized_end=2390
+  _globals['_URGENCY']._serialized_start=2392
+  _globals['_URGENCY']._serialized_end=2469
+  _globals['_CACHEPOLICY']._serialized_start=2471
+  _globals['_CACHEPOLICY']._serialized_end=2591
+  _globals['_SERVICETIER']._serialized_start=2593
+  _globals['_SERVICETIER']._serialized_end=2713
+  _globals['_COSTBASIS']._serialized_start=2715
+  _globals['_COSTBASIS']._serialized_end=2824
+  _globals['_ATTEMPTOUTCOME']._serialized_start=2827
+  _globals['_ATTEMPTOUTCOME']._serialized_end=2957
+  _globals['_CACHEOUTCOME']._serialized_start=2959
+  _globals['_CACHEOUTCOME']._serialized_end=3080
   _globals['_CALLOPTIONS']._serialized_start=82
-  _globals['_CALLOPTIONS']._serialized_end=669
-  _globals['_CALLINFO']._serialized_start=672
-  _globals['_CALLINFO']._serialized_end=1170
-  _globals['_USAGE']._serialized_start=1173
-  _globals['_USAGE']._serialized_end=1338
-  _globals['_TIMING']._serialized_start=1341
-  _globals['_TIMING']._serialized_end=1621
-  _globals['_ATTEMPT']._serialized_start=1624
-  _globals['_ATTEMPT']._serialized_end=1783
-  _globals['_IMAGEINFO']._serialized_start=1786
-  _globals['_IMAGEINFO']._serialized_end=1967
+  _globals['_CALLOPTIONS']._serialized_end=731
+  _globals['_CALLINFO']._serialized_start=734
+  _globals['_CALLINFO']._serialized_end=1232
+  _globals['_USAGE']._serialized_start=1235
+  _globals['_USAGE']._serialized_end=1400
+  _globals['_TIMING']._serialized_start=1403
+  _globals['_TIMING']._serialized_end=1683
+  _globals['_ATTEMPT']._serialized_start=1686
+  _globals['_ATTEMPT']._serialized_end=1845
+  _globals['_IMAGEINFO']._serialized_start=1848
+  _globals['_IMAGEINFO']._serialized_end=2029
 # @@protoc_insertion_point(module_scope)

@@ -112,6 +112,30 @@ REASONING_HIGH: Reasoning.ValueType  # 4
 """Thinks long."""
 Global___Reasoning: _TypeAlias = Reasoning  # noqa: Y015
 
+class _Urgency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UrgencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Urgency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    URGENCY_UNSPECIFIED: _Urgency.ValueType  # 0
+    """Same as INTERACTIVE."""
+    URGENCY_INTERACTIVE: _Urgency.ValueType  # 1
+    """Somebody waits."""
+    URGENCY_BULK: _Urgency.ValueType  # 2
+    """Nobody waits: work through many images, which may take as long as its deadline."""
+
+class Urgency(_Urgency, metaclass=_UrgencyEnumTypeWrapper):
+    """Whether somebody waits for the answer. Where calls have to wait for a model, or are turned away, BULK goes last."""
+
+URGENCY_UNSPECIFIED: Urgency.ValueType  # 0
+"""Same as INTERACTIVE."""
+URGENCY_INTERACTIVE: Urgency.ValueType  # 1
+"""Somebody waits."""
+URGENCY_BULK: Urgency.ValueType  # 2
+"""Nobody waits: work through many images, which may take as long as its deadline."""
+Global___Urgency: _TypeAlias = Urgency  # noqa: Y015
+
 class _CachePolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -272,6 +296,8 @@ class CallOptions(_message.Message):
     LOCAL_ONLY_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
     MAX_IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    URGENCY_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model to ask, by the name the operator gave it. Unset: the route decides."""
     route: _builtins.str
@@ -305,6 +331,12 @@ class CallOptions(_message.Message):
     """Most tokens that each image may cost; the image is shrunk to it. Range [64, 16384]. Unset: as `image_detail` says.
     Ignored by models that count no tokens.
     """
+    urgency: Global___Urgency.ValueType
+    """Whether somebody waits for the answer. Unset: INTERACTIVE."""
+    category: _builtins.str
+    """Kind of work, by a name that the operator's quality figures have, such as `counting` or `document`; routes that
+    choose by quality look there. At most 100 characters. Unset, or no such name: what is usual for the RPC.
+    """
     def __init__(
         self,
         *,
@@ -322,10 +354,12 @@ class CallOptions(_message.Message):
         local_only: _builtins.bool = ...,
         service_tier: Global___ServiceTier.ValueType = ...,
         max_image_tokens: _builtins.int | None = ...,
+        urgency: Global___Urgency.ValueType = ...,
+        category: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_cost_nano_usd", b"_max_cost_nano_usd", "_max_image_tokens", b"_max_image_tokens", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "allow_fallback", b"allow_fallback", "max_cost_nano_usd", b"max_cost_nano_usd", "max_image_tokens", b"max_image_tokens", "max_output_tokens", b"max_output_tokens", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_cost_nano_usd", b"_max_cost_nano_usd", "_max_image_tokens", b"_max_image_tokens", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "allow_fallback", b"allow_fallback", "cache", b"cache", "image_detail", b"image_detail", "local_only", b"local_only", "max_cost_nano_usd", b"max_cost_nano_usd", "max_image_tokens", b"max_image_tokens", "max_output_tokens", b"max_output_tokens", "model", b"model", "priority", b"priority", "reasoning", b"reasoning", "route", b"route", "seed", b"seed", "service_tier", b"service_tier", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_cost_nano_usd", b"_max_cost_nano_usd", "_max_image_tokens", b"_max_image_tokens", "_max_output_tokens", b"_max_output_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "allow_fallback", b"allow_fallback", "cache", b"cache", "category", b"category", "image_detail", b"image_detail", "local_only", b"local_only", "max_cost_nano_usd", b"max_cost_nano_usd", "max_image_tokens", b"max_image_tokens", "max_output_tokens", b"max_output_tokens", "model", b"model", "priority", b"priority", "reasoning", b"reasoning", "route", b"route", "seed", b"seed", "service_tier", b"service_tier", "temperature", b"temperature", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_fallback: _TypeAlias = _typing.Literal["allow_fallback"]  # noqa: Y015
     _WhichOneofArgType__allow_fallback: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback"]  # noqa: Y015

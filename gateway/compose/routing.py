@@ -1,0 +1,37 @@
+"""Stacks the policies that choose among models, around all of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gateway.policies.fallback import Fallback
+from gateway.policies.route import Route
+from gateway.policies.save import Save
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gateway.compose.model import Shared
+    from gateway.domain import Ask, Offer
+    from gateway.policies import Candidate, Model
+    from gateway.settings import Settings
+
+
+def open_routing(
+    settings: Settings, candidates: Mapping[str, Candidate], shared: Shared
+) -> tuple[Model, Callable[[Ask], list[Offer]]]:
+    """Gives the outermost policy, and what prices an ask at each model that would be asked.
+
+    Outermost first: Save -> Route -> Fallback -> for each model what `compose/model.py` says.
+    """
+    metrics, clock = shared.metrics, shared.clock
+    try_in_turn = partial(Fallback, latency=shared.latency, metrics=metrics, clock=clock)
+    route = Route(
+        candidates,
+        {name: route.models for name, route in settings.all_routes.items()},
+        try_in_turn=try_in_turn,
+        expected_s=shared.latency.expected_s,
+    )
+    quotes = [candidate.quote for candidate in candidates.values()]
+    return Save(route, quotes=quotes, metrics=metrics), route.offers

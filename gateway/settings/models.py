@@ -1,0 +1,69 @@
+"""The tables about models: what is asked, how much at once, and what happens when it fails."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from gateway.settings.money import GpuPriceSettings, PriceSettings
+from gateway.settings.table import Table
+
+
+class BreakerSettings(Table):
+    """`breaker`: when a model that fails is given a pause."""
+
+    # Failures in a row; or their share, of at least 20 calls in 10 seconds.
+    failures: int = Field(default=5, ge=1, le=1000)
+    share: float = Field(default=0.5, gt=0, le=1)
+    # Seconds of the first pause; each further one is twice as long, up to the longest.
+    open_s: float = Field(default=1.0, gt=0, le=60)
+    longest_open_s: float = Field(default=30.0, gt=0, le=3600)
+
+
+class RetrySettings(Table):
+    """`retry`: when a model that failed is asked once more."""
+
+    # Times one call asks it at most, the first included.
+    attempts: int = Field(default=3, ge=1, le=10)
+    # Seconds to wait before the second attempt at most, and before any; each wait is drawn below twice the last one's.
+    wait_s: float = Field(default=0.1, gt=0, le=10)
+    longest_wait_s: float = Field(default=2.0, gt=0, le=60)
+
+
+class ModelSettings(Table):
+    """`[models.NAME]`: one model endpoint. What is not named here goes to its kind of backend as an option."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    # Module of gateway/backends that speaks to it.
+    kind: str
+    # Model family, a module of gateway/profiles. Unset: gemma4 for triton, gpt55 for openai.
+    profile: str | None = None
+    # Unset: the family's own. "free" counts nothing.
+    price: PriceSettings | GpuPriceSettings | Literal["free"] | None = None
+    # Whether the model is in the operator's own hands. Unset: true for triton, false for openai.
+    local: bool | None = None
+    # RPCs that it is asked. Unset: all that its family can do.
+    tasks: tuple[str, ...] | None = None
+    # Share of correct answers in [0, 1], for `priority: QUALITY`: one, or by category. Unset: the family's own.
+    quality: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
+    # Calls asked at once, and calls waiting.
+    max_inflight: int = Field(default=64, ge=1, le=100_000)
+    # Whether to find out how many calls at once the model can take, up to `max_inflight`.
+    adaptive: bool = False
+    max_queue: int = Field(default=64, ge=0, le=100_000)
+    # false: the model is asked however often it fails.
+    breaker: BreakerSettings | Literal[False] = BreakerSettings()
+    # false: no call asks it twice.
+    retry: RetrySettings | Literal[False] = RetrySettings()
+
+    @field_validator("quality", mode="before")
+    @classmethod
+    def _one_figure(cls, given: object) -> object:
+        return {"overall": given} if isinstance(given, int | float) else given
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the backend."""
+        return dict(self.model_extra or {})
