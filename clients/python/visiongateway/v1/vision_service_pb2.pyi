@@ -10,9 +10,11 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from visiongateway.v1 import call_pb2 as _call_pb2
 from visiongateway.v1 import geometry_pb2 as _geometry_pb2
 from visiongateway.v1 import image_pb2 as _image_pb2
+from visiongateway.v1 import model_pb2 as _model_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -525,6 +527,851 @@ class VQAResponse(_message.Message):
 Global___VQAResponse: _TypeAlias = VQAResponse  # noqa: Y015
 
 @_typing.final
+class PromptRequest(_message.Message):
+    """Requests what an open prompt asks for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    RESPONSE_SCHEMA_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """Instruction or question in any language. Range [1, 32000] characters."""
+    system: _builtins.str
+    """What the model is told before everything else: its role, its tone, rules. At most 8,000 characters."""
+    @_builtins.property
+    def image(self) -> _image_pb2.Image:
+        """Image to look at."""
+
+    @_builtins.property
+    def options(self) -> _call_pb2.CallOptions:
+        """Routing and sampling choices."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Image]:
+        """More images, in the order the prompt speaks of them. At most 7; not every model takes more than one image."""
+
+    @_builtins.property
+    def response_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema (draft 2020-12) that `structured` must satisfy. Its root is of type object; `$ref` is local and not
+        circular. At most 16 KiB as JSON. Unset: plain text.
+        """
+
+    def __init__(
+        self,
+        *,
+        image: _image_pb2.Image | None = ...,
+        options: _call_pb2.CallOptions | None = ...,
+        prompt: _builtins.str = ...,
+        system: _builtins.str = ...,
+        images: _abc.Iterable[_image_pb2.Image] | None = ...,
+        response_schema: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options", "response_schema", b"response_schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "images", b"images", "options", b"options", "prompt", b"prompt", "response_schema", b"response_schema", "system", b"system"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptRequest: _TypeAlias = PromptRequest  # noqa: Y015
+
+@_typing.final
+class PromptResponse(_message.Message):
+    """Carries what a model answered to a prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    STRUCTURED_FIELD_NUMBER: _builtins.int
+    INFO_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Answer as the model wrote it; the JSON text when `response_schema` was set."""
+    @_builtins.property
+    def structured(self) -> _struct_pb2.Struct:
+        """Answer as `response_schema` asked. Unset without one."""
+
+    @_builtins.property
+    def info(self) -> _call_pb2.CallInfo:
+        """Who answered, what it used and cost."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        structured: _struct_pb2.Struct | None = ...,
+        info: _call_pb2.CallInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "structured", b"structured"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "structured", b"structured", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptResponse: _TypeAlias = PromptResponse  # noqa: Y015
+
+@_typing.final
+class StreamCaptionRequest(_message.Message):
+    """Requests a description of an image, word by word. The fields are those of `CaptionRequest`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    detail: Global___CaptionDetail.ValueType
+    """How much to say. Unset: NORMAL."""
+    language: _builtins.str
+    """Language of the description, as a BCP 47 tag such as `de` or `pt-BR`. At most 35 characters. Unset: English."""
+    @_builtins.property
+    def image(self) -> _image_pb2.Image:
+        """Image to describe."""
+
+    @_builtins.property
+    def options(self) -> _call_pb2.CallOptions:
+        """Routing and sampling choices."""
+
+    def __init__(
+        self,
+        *,
+        image: _image_pb2.Image | None = ...,
+        options: _call_pb2.CallOptions | None = ...,
+        detail: Global___CaptionDetail.ValueType = ...,
+        language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "image", b"image", "language", b"language", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamCaptionRequest: _TypeAlias = StreamCaptionRequest  # noqa: Y015
+
+@_typing.final
+class StreamCaptionResponse(_message.Message):
+    """Carries a part of the answer, or all of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """Text that follows that of the message before. Never empty."""
+    @_builtins.property
+    def answer(self) -> Global___CaptionResponse:
+        """Whole answer, in the last message."""
+
+    def __init__(
+        self,
+        *,
+        delta: _builtins.str = ...,
+        answer: Global___CaptionResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "answer"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamCaptionResponse: _TypeAlias = StreamCaptionResponse  # noqa: Y015
+
+@_typing.final
+class StreamOCRRequest(_message.Message):
+    """Requests the text in an image as it is read. The fields are those of `OCRRequest`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    WITH_REGIONS_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    with_regions: _builtins.bool
+    """Whether to fill `lines`."""
+    @_builtins.property
+    def image(self) -> _image_pb2.Image:
+        """Image to read."""
+
+    @_builtins.property
+    def options(self) -> _call_pb2.CallOptions:
+        """Routing and sampling choices."""
+
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Languages to expect, as BCP 47 tags. At most 8, each at most 35 characters. Unset: any."""
+
+    def __init__(
+        self,
+        *,
+        image: _image_pb2.Image | None = ...,
+        options: _call_pb2.CallOptions | None = ...,
+        with_regions: _builtins.bool = ...,
+        languages: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "languages", b"languages", "options", b"options", "with_regions", b"with_regions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOCRRequest: _TypeAlias = StreamOCRRequest  # noqa: Y015
+
+@_typing.final
+class StreamOCRResponse(_message.Message):
+    """Carries a part of the answer, or all of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """Text that follows that of the message before. Never empty."""
+    @_builtins.property
+    def answer(self) -> Global___OCRResponse:
+        """Whole answer, in the last message."""
+
+    def __init__(
+        self,
+        *,
+        delta: _builtins.str = ...,
+        answer: Global___OCRResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "answer"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamOCRResponse: _TypeAlias = StreamOCRResponse  # noqa: Y015
+
+@_typing.final
+class StreamVQARequest(_message.Message):
+    """Requests an answer word by word. The fields are those of `VQARequest`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    ANSWER_SCHEMA_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """Question in any language. Range [1, 8000] characters."""
+    @_builtins.property
+    def image(self) -> _image_pb2.Image:
+        """Image to look at."""
+
+    @_builtins.property
+    def options(self) -> _call_pb2.CallOptions:
+        """Routing and sampling choices."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Image]:
+        """More images, in the order the question speaks of them. At most 7; not every model takes more than one image."""
+
+    @_builtins.property
+    def answer_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema (draft 2020-12) that `structured_answer` must satisfy. Its root is of type object; `$ref` is local and
+        not circular. At most 16 KiB as JSON. Unset: plain text.
+        """
+
+    def __init__(
+        self,
+        *,
+        image: _image_pb2.Image | None = ...,
+        options: _call_pb2.CallOptions | None = ...,
+        question: _builtins.str = ...,
+        images: _abc.Iterable[_image_pb2.Image] | None = ...,
+        answer_schema: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_schema", b"answer_schema", "image", b"image", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_schema", b"answer_schema", "image", b"image", "images", b"images", "options", b"options", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamVQARequest: _TypeAlias = StreamVQARequest  # noqa: Y015
+
+@_typing.final
+class StreamVQAResponse(_message.Message):
+    """Carries a part of the answer, or all of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """Text that follows that of the message before. Never empty."""
+    @_builtins.property
+    def answer(self) -> Global___VQAResponse:
+        """Whole answer, in the last message."""
+
+    def __init__(
+        self,
+        *,
+        delta: _builtins.str = ...,
+        answer: Global___VQAResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "answer"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamVQAResponse: _TypeAlias = StreamVQAResponse  # noqa: Y015
+
+@_typing.final
+class StreamPromptRequest(_message.Message):
+    """Requests what an open prompt asks for, word by word. The fields are those of `PromptRequest`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    RESPONSE_SCHEMA_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """Instruction or question in any language. Range [1, 32000] characters."""
+    system: _builtins.str
+    """What the model is told before everything else: its role, its tone, rules. At most 8,000 characters."""
+    @_builtins.property
+    def image(self) -> _image_pb2.Image:
+        """Image to look at."""
+
+    @_builtins.property
+    def options(self) -> _call_pb2.CallOptions:
+        """Routing and sampling choices."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Image]:
+        """More images, in the order the prompt speaks of them. At most 7; not every model takes more than one image."""
+
+    @_builtins.property
+    def response_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema (draft 2020-12) that `structured` must satisfy. Its root is of type object; `$ref` is local and not
+        circular. At most 16 KiB as JSON. Unset: plain text.
+        """
+
+    def __init__(
+        self,
+        *,
+        image: _image_pb2.Image | None = ...,
+        options: _call_pb2.CallOptions | None = ...,
+        prompt: _builtins.str = ...,
+        system: _builtins.str = ...,
+        images: _abc.Iterable[_image_pb2.Image] | None = ...,
+        response_schema: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options", "response_schema", b"response_schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "images", b"images", "options", b"options", "prompt", b"prompt", "response_schema", b"response_schema", "system", b"system"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamPromptRequest: _TypeAlias = StreamPromptRequest  # noqa: Y015
+
+@_typing.final
+class StreamPromptResponse(_message.Message):
+    """Carries a part of the answer, or all of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """Text that follows that of the message before. Never empty."""
+    @_builtins.property
+    def answer(self) -> Global___PromptResponse:
+        """Whole answer, in the last message."""
+
+    def __init__(
+        self,
+        *,
+        delta: _builtins.str = ...,
+        answer: Global___PromptResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "answer"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamPromptResponse: _TypeAlias = StreamPromptResponse  # noqa: Y015
+
+@_typing.final
+class AnnotateRequest(_message.Message):
+    """Requests several tasks about one image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def image(self) -> _image_pb2.Image:
+        """Image that all tasks are about."""
+
+    @_builtins.property
+    def options(self) -> _call_pb2.CallOptions:
+        """Routing and sampling choices of all tasks; those that a task sets itself win. `max_cost_nano_usd` bounds each task."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnnotateTask]:
+        """Tasks to do. Range [1, 16]."""
+
+    def __init__(
+        self,
+        *,
+        image: _image_pb2.Image | None = ...,
+        options: _call_pb2.CallOptions | None = ...,
+        tasks: _abc.Iterable[Global___AnnotateTask] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnnotateRequest: _TypeAlias = AnnotateRequest  # noqa: Y015
+
+@_typing.final
+class AnnotateTask(_message.Message):
+    """One task about an image that is given elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAPTION_FIELD_NUMBER: _builtins.int
+    OCR_FIELD_NUMBER: _builtins.int
+    DETECT_FIELD_NUMBER: _builtins.int
+    CLASSIFY_FIELD_NUMBER: _builtins.int
+    VQA_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def caption(self) -> Global___CaptionRequest:
+        """Describes the image."""
+
+    @_builtins.property
+    def ocr(self) -> Global___OCRRequest:
+        """Reads its text."""
+
+    @_builtins.property
+    def detect(self) -> Global___DetectRequest:
+        """Finds objects in it."""
+
+    @_builtins.property
+    def classify(self) -> Global___ClassifyRequest:
+        """Names its class."""
+
+    @_builtins.property
+    def vqa(self) -> Global___VQARequest:
+        """Answers a question about it."""
+
+    @_builtins.property
+    def prompt(self) -> Global___PromptRequest:
+        """Follows a prompt."""
+
+    def __init__(
+        self,
+        *,
+        caption: Global___CaptionRequest | None = ...,
+        ocr: Global___OCRRequest | None = ...,
+        detect: Global___DetectRequest | None = ...,
+        classify: Global___ClassifyRequest | None = ...,
+        vqa: Global___VQARequest | None = ...,
+        prompt: Global___PromptRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "prompt", b"prompt", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "prompt", b"prompt", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["caption", "ocr", "detect", "classify", "vqa", "prompt"]  # noqa: Y015
+    _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
+
+Global___AnnotateTask: _TypeAlias = AnnotateTask  # noqa: Y015
+
+@_typing.final
+class AnnotateResponse(_message.Message):
+    """Carries the results of several tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    cost_nano_usd: _builtins.int
+    """Cost of all tasks together, in nano US dollars (10^-9 USD), failed ones included."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnnotateResult]:
+        """Results in the order of the tasks."""
+
+    @_builtins.property
+    def usage(self) -> _call_pb2.Usage:
+        """Tokens of all tasks together."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___AnnotateResult] | None = ...,
+        usage: _call_pb2.Usage | None = ...,
+        cost_nano_usd: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_nano_usd", b"cost_nano_usd", "results", b"results", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnnotateResponse: _TypeAlias = AnnotateResponse  # noqa: Y015
+
+@_typing.final
+class AnnotateResult(_message.Message):
+    """How one task went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___TaskAnswer:
+        """Answer of the task."""
+
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Failure of the task, as its own RPC would have told it."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___TaskAnswer | None = ...,
+        status: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "outcome", b"outcome", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "outcome", b"outcome", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["answer", "status"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___AnnotateResult: _TypeAlias = AnnotateResult  # noqa: Y015
+
+@_typing.final
+class TaskAnswer(_message.Message):
+    """The answer of one task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAPTION_FIELD_NUMBER: _builtins.int
+    OCR_FIELD_NUMBER: _builtins.int
+    DETECT_FIELD_NUMBER: _builtins.int
+    CLASSIFY_FIELD_NUMBER: _builtins.int
+    VQA_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def caption(self) -> Global___CaptionResponse:
+        """Description of the image."""
+
+    @_builtins.property
+    def ocr(self) -> Global___OCRResponse:
+        """Its text."""
+
+    @_builtins.property
+    def detect(self) -> Global___DetectResponse:
+        """Objects in it."""
+
+    @_builtins.property
+    def classify(self) -> Global___ClassifyResponse:
+        """Its class."""
+
+    @_builtins.property
+    def vqa(self) -> Global___VQAResponse:
+        """Answer to the question."""
+
+    @_builtins.property
+    def prompt(self) -> Global___PromptResponse:
+        """Answer to the prompt."""
+
+    def __init__(
+        self,
+        *,
+        caption: Global___CaptionResponse | None = ...,
+        ocr: Global___OCRResponse | None = ...,
+        detect: Global___DetectResponse | None = ...,
+        classify: Global___ClassifyResponse | None = ...,
+        vqa: Global___VQAResponse | None = ...,
+        prompt: Global___PromptResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "prompt", b"prompt", "vqa", b"vqa"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "prompt", b"prompt", "vqa", b"vqa"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["caption", "ocr", "detect", "classify", "vqa", "prompt"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___TaskAnswer: _TypeAlias = TaskAnswer  # noqa: Y015
+
+@_typing.final
+class CompareRequest(_message.Message):
+    """Requests the answers of several models to the same call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAPTION_FIELD_NUMBER: _builtins.int
+    OCR_FIELD_NUMBER: _builtins.int
+    DETECT_FIELD_NUMBER: _builtins.int
+    CLASSIFY_FIELD_NUMBER: _builtins.int
+    VQA_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def caption(self) -> Global___CaptionRequest:
+        """Compares descriptions."""
+
+    @_builtins.property
+    def ocr(self) -> Global___OCRRequest:
+        """Compares texts read."""
+
+    @_builtins.property
+    def detect(self) -> Global___DetectRequest:
+        """Compares objects found."""
+
+    @_builtins.property
+    def classify(self) -> Global___ClassifyRequest:
+        """Compares classes."""
+
+    @_builtins.property
+    def vqa(self) -> Global___VQARequest:
+        """Compares answers to a question."""
+
+    @_builtins.property
+    def prompt(self) -> Global___PromptRequest:
+        """Compares answers to a prompt."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models to ask, by the names the operator gave them, all different. At most 16. Unset: every one that can."""
+
+    def __init__(
+        self,
+        *,
+        caption: Global___CaptionRequest | None = ...,
+        ocr: Global___OCRRequest | None = ...,
+        detect: Global___DetectRequest | None = ...,
+        classify: Global___ClassifyRequest | None = ...,
+        vqa: Global___VQARequest | None = ...,
+        prompt: Global___PromptRequest | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "prompt", b"prompt", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "models", b"models", "ocr", b"ocr", "prompt", b"prompt", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["caption", "ocr", "detect", "classify", "vqa", "prompt"]  # noqa: Y015
+    _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
+
+Global___CompareRequest: _TypeAlias = CompareRequest  # noqa: Y015
+
+@_typing.final
+class CompareResponse(_message.Message):
+    """Carries the answer of one model, or in the last message how far all of them agree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    INFO_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model, by the name the operator gave it. Empty in the last message."""
+    @_builtins.property
+    def answer(self) -> Global___TaskAnswer:
+        """What it answered. Unset when it failed."""
+
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Why it did not answer. Unset when it did."""
+
+    @_builtins.property
+    def info(self) -> _call_pb2.CallInfo:
+        """What it used and cost, and how long it took, also when it failed."""
+
+    @_builtins.property
+    def agreement(self) -> Global___Agreement:
+        """How far the answers agree. Set in the last message alone."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        answer: Global___TaskAnswer | None = ...,
+        status: _status_pb2.Status | None = ...,
+        info: _call_pb2.CallInfo | None = ...,
+        agreement: Global___Agreement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer", b"answer", "info", b"info", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer", b"answer", "info", b"info", "model", b"model", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareResponse: _TypeAlias = CompareResponse  # noqa: Y015
+
+@_typing.final
+class Agreement(_message.Message):
+    """How far the answers of several models agree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairAgreement]:
+        """Every two models that answered."""
+
+    def __init__(
+        self,
+        *,
+        pairs: _abc.Iterable[Global___PairAgreement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Agreement: _TypeAlias = Agreement  # noqa: Y015
+
+@_typing.final
+class PairAgreement(_message.Message):
+    """How far the answers of two models agree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_MODEL_FIELD_NUMBER: _builtins.int
+    SECOND_MODEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    first_model: _builtins.str
+    """One model."""
+    second_model: _builtins.str
+    """The other one."""
+    score: _builtins.float
+    """How far they agree. Range [0, 1]; 1 is the same. Boxes: their overlap (intersection over union) and labels, matched
+    one to one; texts: 1 less the normalised edit distance; classes: labels in common; answers: equal when normalised.
+    """
+    @_builtins.property
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___BoxMatch]:
+        """For `Detect`, which objects were matched."""
+
+    def __init__(
+        self,
+        *,
+        first_model: _builtins.str = ...,
+        second_model: _builtins.str = ...,
+        score: _builtins.float = ...,
+        matches: _abc.Iterable[Global___BoxMatch] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_model", b"first_model", "matches", b"matches", "score", b"score", "second_model", b"second_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairAgreement: _TypeAlias = PairAgreement  # noqa: Y015
+
+@_typing.final
+class BoxMatch(_message.Message):
+    """Two objects found by two models that are taken for the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    SECOND_INDEX_FIELD_NUMBER: _builtins.int
+    IOU_FIELD_NUMBER: _builtins.int
+    first_index: _builtins.int
+    """Index into `detections` of the first model."""
+    second_index: _builtins.int
+    """Index into `detections` of the second model."""
+    iou: _builtins.float
+    """Intersection over union of their boxes. Range [0, 1]."""
+    def __init__(
+        self,
+        *,
+        first_index: _builtins.int = ...,
+        second_index: _builtins.int = ...,
+        iou: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "iou", b"iou", "second_index", b"second_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoxMatch: _TypeAlias = BoxMatch  # noqa: Y015
+
+@_typing.final
+class ListModelsRequest(_message.Message):
+    """Requests the list of models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
+
+@_typing.final
+class ListModelsResponse(_message.Message):
+    """Carries the list of models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]:
+        """Models in the operator's order."""
+
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Route]:
+        """Routes by name."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[_model_pb2.Model] | None = ...,
+        routes: _abc.Iterable[_model_pb2.Route] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "routes", b"routes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
+
+@_typing.final
 class QuoteRequest(_message.Message):
     """Requests the price of one call, which is given as it would be made."""
 
@@ -535,6 +1382,7 @@ class QuoteRequest(_message.Message):
     DETECT_FIELD_NUMBER: _builtins.int
     CLASSIFY_FIELD_NUMBER: _builtins.int
     VQA_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def caption(self) -> Global___CaptionRequest:
         """Prices a description."""
@@ -555,6 +1403,10 @@ class QuoteRequest(_message.Message):
     def vqa(self) -> Global___VQARequest:
         """Prices answering a question."""
 
+    @_builtins.property
+    def prompt(self) -> Global___PromptRequest:
+        """Prices following a prompt."""
+
     def __init__(
         self,
         *,
@@ -563,12 +1415,13 @@ class QuoteRequest(_message.Message):
         detect: Global___DetectRequest | None = ...,
         classify: Global___ClassifyRequest | None = ...,
         vqa: Global___VQARequest | None = ...,
+        prompt: Global___PromptRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "prompt", b"prompt", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "classify", b"classify", "detect", b"detect", "ocr", b"ocr", "prompt", b"prompt", "task", b"task", "vqa", b"vqa"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["caption", "ocr", "detect", "classify", "vqa"]  # noqa: Y015
+    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["caption", "ocr", "detect", "classify", "vqa", "prompt"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
 

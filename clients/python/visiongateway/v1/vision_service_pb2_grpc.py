@@ -65,6 +65,46 @@ class VisionServiceStub:
                 request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.VQARequest.SerializeToString,
                 response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.VQAResponse.FromString,
                 _registered_method=True)
+        self.Prompt = channel.unary_unary(
+                '/visiongateway.v1.VisionService/Prompt',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.PromptRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.PromptResponse.FromString,
+                _registered_method=True)
+        self.StreamCaption = channel.unary_stream(
+                '/visiongateway.v1.VisionService/StreamCaption',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamCaptionRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamCaptionResponse.FromString,
+                _registered_method=True)
+        self.StreamOCR = channel.unary_stream(
+                '/visiongateway.v1.VisionService/StreamOCR',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamOCRRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamOCRResponse.FromString,
+                _registered_method=True)
+        self.StreamVQA = channel.unary_stream(
+                '/visiongateway.v1.VisionService/StreamVQA',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamVQARequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamVQAResponse.FromString,
+                _registered_method=True)
+        self.StreamPrompt = channel.unary_stream(
+                '/visiongateway.v1.VisionService/StreamPrompt',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamPromptRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamPromptResponse.FromString,
+                _registered_method=True)
+        self.Annotate = channel.unary_unary(
+                '/visiongateway.v1.VisionService/Annotate',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.AnnotateRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.AnnotateResponse.FromString,
+                _registered_method=True)
+        self.Compare = channel.unary_stream(
+                '/visiongateway.v1.VisionService/Compare',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.CompareRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.CompareResponse.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/visiongateway.v1.VisionService/ListModels',
+                request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
         self.Quote = channel.unary_unary(
                 '/visiongateway.v1.VisionService/Quote',
                 request_serializer=visiongateway_dot_v1_dot_vision__service__pb2.QuoteRequest.SerializeToString,
@@ -116,6 +156,66 @@ class VisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Prompt(self, request, context):
+        """Follows an open prompt about one or several images.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamCaption(self, request, context):
+        """Describes an image, word by word. Text comes in messages with `delta` as the model writes it; the last message has
+        `answer`, the same as that of the unary RPC. A stream that ends without it failed: what came before is then partial,
+        and the status' `ErrorInfo` says so with metadata `partial`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamOCR(self, request, context):
+        """Reads the text in an image as the model does. See `StreamCaption`. With `with_regions` the text comes whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamVQA(self, request, context):
+        """Answers a question, word by word. See `StreamCaption`. With `answer_schema` the text is the JSON as it is written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamPrompt(self, request, context):
+        """Follows an open prompt, word by word. See `StreamCaption`. With `response_schema` the text is the JSON as it is
+        written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Annotate(self, request, context):
+        """Does several tasks about one image, which is sent and prepared once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Compare(self, request, context):
+        """Asks several models the same at once. Each message has one model's answer, as it comes; the last one tells how far
+        they agree.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """Lists the models and routes, what they can do, cost and are up to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Quote(self, request, context):
         """Tells what a call would cost at each model that may be asked, before it is made. No model is called.
         """
@@ -150,6 +250,46 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     servicer.VQA,
                     request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.VQARequest.FromString,
                     response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.VQAResponse.SerializeToString,
+            ),
+            'Prompt': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prompt,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.PromptRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.PromptResponse.SerializeToString,
+            ),
+            'StreamCaption': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamCaption,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamCaptionRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamCaptionResponse.SerializeToString,
+            ),
+            'StreamOCR': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamOCR,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamOCRRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamOCRResponse.SerializeToString,
+            ),
+            'StreamVQA': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamVQA,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamVQARequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamVQAResponse.SerializeToString,
+            ),
+            'StreamPrompt': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamPrompt,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamPromptRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.StreamPromptResponse.SerializeToString,
+            ),
+            'Annotate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Annotate,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.AnnotateRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.AnnotateResponse.SerializeToString,
+            ),
+            'Compare': grpc.unary_stream_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.CompareRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.CompareResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=visiongateway_dot_v1_dot_vision__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=visiongateway_dot_v1_dot_vision__service__pb2.ListModelsResponse.SerializeToString,
             ),
             'Quote': grpc.unary_unary_rpc_method_handler(
                     servicer.Quote,
@@ -298,6 +438,222 @@ class VisionService:
             '/visiongateway.v1.VisionService/VQA',
             visiongateway_dot_v1_dot_vision__service__pb2.VQARequest.SerializeToString,
             visiongateway_dot_v1_dot_vision__service__pb2.VQAResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prompt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/Prompt',
+            visiongateway_dot_v1_dot_vision__service__pb2.PromptRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.PromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamCaption(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/StreamCaption',
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamCaptionRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamCaptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamOCR(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/StreamOCR',
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamOCRRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamOCRResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamVQA(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/StreamVQA',
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamVQARequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamVQAResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamPrompt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/StreamPrompt',
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamPromptRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.StreamPromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Annotate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/Annotate',
+            visiongateway_dot_v1_dot_vision__service__pb2.AnnotateRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.AnnotateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/Compare',
+            visiongateway_dot_v1_dot_vision__service__pb2.CompareRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.CompareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visiongateway.v1.VisionService/ListModels',
+            visiongateway_dot_v1_dot_vision__service__pb2.ListModelsRequest.SerializeToString,
+            visiongateway_dot_v1_dot_vision__service__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,29 @@ class VisionServiceStub:
     """Names what an image shows, freely or from the caller's labels."""
     VQA: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.VQARequest, _vision_service_pb2.VQAResponse]
     """Answers a question about one or several images."""
+    Prompt: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.PromptRequest, _vision_service_pb2.PromptResponse]
+    """Follows an open prompt about one or several images."""
+    StreamCaption: _grpc.UnaryStreamMultiCallable[_vision_service_pb2.StreamCaptionRequest, _vision_service_pb2.StreamCaptionResponse]
+    """Describes an image, word by word. Text comes in messages with `delta` as the model writes it; the last message has
+    `answer`, the same as that of the unary RPC. A stream that ends without it failed: what came before is then partial,
+    and the status' `ErrorInfo` says so with metadata `partial`.
+    """
+    StreamOCR: _grpc.UnaryStreamMultiCallable[_vision_service_pb2.StreamOCRRequest, _vision_service_pb2.StreamOCRResponse]
+    """Reads the text in an image as the model does. See `StreamCaption`. With `with_regions` the text comes whole."""
+    StreamVQA: _grpc.UnaryStreamMultiCallable[_vision_service_pb2.StreamVQARequest, _vision_service_pb2.StreamVQAResponse]
+    """Answers a question, word by word. See `StreamCaption`. With `answer_schema` the text is the JSON as it is written."""
+    StreamPrompt: _grpc.UnaryStreamMultiCallable[_vision_service_pb2.StreamPromptRequest, _vision_service_pb2.StreamPromptResponse]
+    """Follows an open prompt, word by word. See `StreamCaption`. With `response_schema` the text is the JSON as it is
+    written.
+    """
+    Annotate: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.AnnotateRequest, _vision_service_pb2.AnnotateResponse]
+    """Does several tasks about one image, which is sent and prepared once."""
+    Compare: _grpc.UnaryStreamMultiCallable[_vision_service_pb2.CompareRequest, _vision_service_pb2.CompareResponse]
+    """Asks several models the same at once. Each message has one model's answer, as it comes; the last one tells how far
+    they agree.
+    """
+    ListModels: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.ListModelsRequest, _vision_service_pb2.ListModelsResponse]
+    """Lists the models and routes, what they can do, cost and are up to."""
     Quote: _grpc.UnaryUnaryMultiCallable[_vision_service_pb2.QuoteRequest, _vision_service_pb2.QuoteResponse]
     """Tells what a call would cost at each model that may be asked, before it is made. No model is called."""
 
@@ -73,6 +96,29 @@ class VisionServiceAsyncStub(VisionServiceStub):
     """Names what an image shows, freely or from the caller's labels."""
     VQA: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.VQARequest, _vision_service_pb2.VQAResponse]  # type: ignore[assignment]
     """Answers a question about one or several images."""
+    Prompt: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.PromptRequest, _vision_service_pb2.PromptResponse]  # type: ignore[assignment]
+    """Follows an open prompt about one or several images."""
+    StreamCaption: _aio.UnaryStreamMultiCallable[_vision_service_pb2.StreamCaptionRequest, _vision_service_pb2.StreamCaptionResponse]  # type: ignore[assignment]
+    """Describes an image, word by word. Text comes in messages with `delta` as the model writes it; the last message has
+    `answer`, the same as that of the unary RPC. A stream that ends without it failed: what came before is then partial,
+    and the status' `ErrorInfo` says so with metadata `partial`.
+    """
+    StreamOCR: _aio.UnaryStreamMultiCallable[_vision_service_pb2.StreamOCRRequest, _vision_service_pb2.StreamOCRResponse]  # type: ignore[assignment]
+    """Reads the text in an image as the model does. See `StreamCaption`. With `with_regions` the text comes whole."""
+    StreamVQA: _aio.UnaryStreamMultiCallable[_vision_service_pb2.StreamVQARequest, _vision_service_pb2.StreamVQAResponse]  # type: ignore[assignment]
+    """Answers a question, word by word. See `StreamCaption`. With `answer_schema` the text is the JSON as it is written."""
+    StreamPrompt: _aio.UnaryStreamMultiCallable[_vision_service_pb2.StreamPromptRequest, _vision_service_pb2.StreamPromptResponse]  # type: ignore[assignment]
+    """Follows an open prompt, word by word. See `StreamCaption`. With `response_schema` the text is the JSON as it is
+    written.
+    """
+    Annotate: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.AnnotateRequest, _vision_service_pb2.AnnotateResponse]  # type: ignore[assignment]
+    """Does several tasks about one image, which is sent and prepared once."""
+    Compare: _aio.UnaryStreamMultiCallable[_vision_service_pb2.CompareRequest, _vision_service_pb2.CompareResponse]  # type: ignore[assignment]
+    """Asks several models the same at once. Each message has one model's answer, as it comes; the last one tells how far
+    they agree.
+    """
+    ListModels: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.ListModelsRequest, _vision_service_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """Lists the models and routes, what they can do, cost and are up to."""
     Quote: _aio.UnaryUnaryMultiCallable[_vision_service_pb2.QuoteRequest, _vision_service_pb2.QuoteResponse]  # type: ignore[assignment]
     """Tells what a call would cost at each model that may be asked, before it is made. No model is called."""
 
@@ -124,6 +170,77 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vision_service_pb2.VQAResponse, _abc.Awaitable[_vision_service_pb2.VQAResponse]]:
         """Answers a question about one or several images."""
+
+    @_abc_1.abstractmethod
+    def Prompt(
+        self,
+        request: _vision_service_pb2.PromptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_service_pb2.PromptResponse, _abc.Awaitable[_vision_service_pb2.PromptResponse]]:
+        """Follows an open prompt about one or several images."""
+
+    @_abc_1.abstractmethod
+    def StreamCaption(
+        self,
+        request: _vision_service_pb2.StreamCaptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vision_service_pb2.StreamCaptionResponse], _abc.AsyncIterator[_vision_service_pb2.StreamCaptionResponse]]:
+        """Describes an image, word by word. Text comes in messages with `delta` as the model writes it; the last message has
+        `answer`, the same as that of the unary RPC. A stream that ends without it failed: what came before is then partial,
+        and the status' `ErrorInfo` says so with metadata `partial`.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamOCR(
+        self,
+        request: _vision_service_pb2.StreamOCRRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vision_service_pb2.StreamOCRResponse], _abc.AsyncIterator[_vision_service_pb2.StreamOCRResponse]]:
+        """Reads the text in an image as the model does. See `StreamCaption`. With `with_regions` the text comes whole."""
+
+    @_abc_1.abstractmethod
+    def StreamVQA(
+        self,
+        request: _vision_service_pb2.StreamVQARequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vision_service_pb2.StreamVQAResponse], _abc.AsyncIterator[_vision_service_pb2.StreamVQAResponse]]:
+        """Answers a question, word by word. See `StreamCaption`. With `answer_schema` the text is the JSON as it is written."""
+
+    @_abc_1.abstractmethod
+    def StreamPrompt(
+        self,
+        request: _vision_service_pb2.StreamPromptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vision_service_pb2.StreamPromptResponse], _abc.AsyncIterator[_vision_service_pb2.StreamPromptResponse]]:
+        """Follows an open prompt, word by word. See `StreamCaption`. With `response_schema` the text is the JSON as it is
+        written.
+        """
+
+    @_abc_1.abstractmethod
+    def Annotate(
+        self,
+        request: _vision_service_pb2.AnnotateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_service_pb2.AnnotateResponse, _abc.Awaitable[_vision_service_pb2.AnnotateResponse]]:
+        """Does several tasks about one image, which is sent and prepared once."""
+
+    @_abc_1.abstractmethod
+    def Compare(
+        self,
+        request: _vision_service_pb2.CompareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vision_service_pb2.CompareResponse], _abc.AsyncIterator[_vision_service_pb2.CompareResponse]]:
+        """Asks several models the same at once. Each message has one model's answer, as it comes; the last one tells how far
+        they agree.
+        """
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _vision_service_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_service_pb2.ListModelsResponse, _abc.Awaitable[_vision_service_pb2.ListModelsResponse]]:
+        """Lists the models and routes, what they can do, cost and are up to."""
 
     @_abc_1.abstractmethod
     def Quote(
