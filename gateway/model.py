@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from gateway.brief import brief
-from gateway.domain import Answer, Prompt
-from gateway.errors import DeadlineTooShort, GatewayError
+from gateway.domain import Answer, Completion, Prompt
+from gateway.errors import DeadlineTooShort, GatewayError, TruncatedAnswer
 from gateway.profiles import Sampling
 from gateway.usage import Usage
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.backends import Backend
     from gateway.brief import Brief
-    from gateway.domain import Ask, Clock, Completion, ImagePlan, SentImage
+    from gateway.domain import Ask, Clock, ImagePlan, SentImage, Sink
     from gateway.imaging import Preparer
     from gateway.profiles import Profile
     from gateway.tasks import AnyTask
@@ -56,16 +57,14 @@ class ProfiledModel:
         plans = told.plans
         images = await self._prepare(ask, plans)
         prompt = self._prompt(ask, told)
-        completion = await self._complete(ask, told, prompt, images)
         try:
-            text = self._profile.read(completion.text)
-            response = task.parse(text, ask.query, self._profile, plans[0])
+            completion = await self._complete(ask, told, prompt, images)
+            response = self._parse(task, completion, ask, plans[0])
         except GatewayError as exc:
-            # What cannot be used was billed all the same.
-            exc.usage = completion.usage
-            exc.service_tier = completion.service_tier.value
-            exc.estimated = completion.estimated
-            exc.provider_model = completion.provider_model
+            if ask.sink is not None and ask.sink.committed:
+                # The caller has read what this model wrote: no other one can go on from there.
+                exc.elsewhere = False
+                exc.metadata["partial"] = "true"
             raise
         return Answer(
             response=response,
@@ -80,6 +79,18 @@ class ProfiledModel:
     async def ready(self) -> bool:
         """Tells whether the backend can be asked."""
         return await self._backend.ready()
+
+    def _parse(self, task: AnyTask, completion: Completion, ask: Ask, plan: ImagePlan) -> object:
+        try:
+            text = self._profile.read(completion.text)
+            return task.parse(text, ask.query, self._profile, plan)
+        except GatewayError as exc:
+            # What cannot be used was billed all the same.
+            exc.usage = completion.usage
+            exc.service_tier = completion.service_tier.value
+            exc.estimated = completion.estimated
+            exc.provider_model = completion.provider_model
+            raise
 
     async def _prepare(self, ask: Ask, plans: tuple[ImagePlan, ...]) -> list[SentImage]:
         started = self._clock()
@@ -132,6 +143,29 @@ class ProfiledModel:
         # Should the call be given up, it may be billed, and nobody will tell for what.
         ask.trace.asked = Usage(input_text=told.text_tokens, input_image=told.image_tokens)
         try:
+            if ask.sink is not None and self._streams(ask):
+                return await self._stream(ask.sink, prompt, images, left)
             return await self._backend.complete(prompt, images, timeout_s=left)
         finally:
             ask.trace.upstream_s += self._clock() - started
+
+    def _streams(self, ask: Ask) -> bool:
+        # What such a family writes is JSON of its own.
+        return self._backend.streams and not self._profile.takes_query and self._tasks[ask.query.rpc].streams(ask.query)
+
+    async def _stream(self, sink: Sink, prompt: Prompt, images: list[SentImage], left: float) -> Completion:
+        """Hands over the text as it comes; the first of it that is more than white space commits the call."""
+        read = self._profile.streamed()
+        blank = ""
+        async with aclosing(self._backend.stream(prompt, images, timeout_s=left)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    return piece
+                text = blank + read(piece)
+                if sink.committed or text.strip():
+                    blank = ""
+                    if text:
+                        await sink.write(text)
+                else:
+                    blank = text
+        raise TruncatedAnswer("the model's answer has no end")

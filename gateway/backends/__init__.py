@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import ModuleType
 
@@ -28,6 +28,23 @@ class Backend(Protocol):
         """Asks the model once, within *timeout_s* seconds, or raises a `GatewayError`.
 
         Never retries. Cancelling the coroutine stops the work upstream. A failure that was billed carries its usage.
+        """
+        ...
+
+    @property
+    def streams(self) -> bool:
+        """Whether `stream` gives the text as the model writes it; where not, nobody calls it."""
+        ...
+
+    def stream(
+        self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
+    ) -> AsyncGenerator[str | Completion]:
+        """Like `complete`, but yields the text piece by piece as it comes, and last of all the whole `Completion`.
+
+        Pieces are the model's own words, before the family's profile reads them; none is empty. Nothing is read from
+        upstream while nobody asks for the next piece. Closing the generator, or cancelling who waits for it, stops the
+        work upstream. What fails after some pieces raises as it would before the first; a stream without its end is a
+        `TruncatedAnswer`, never a whole answer.
         """
         ...
 

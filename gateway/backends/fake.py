@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -75,6 +76,8 @@ class Options(BaseModel):
     # Seconds that an answer or a failure takes, and of these until the first token.
     delay_s: float = Field(default=0.0, ge=0, le=3600)
     time_to_first_token_s: float | None = Field(default=None, ge=0, le=3600)
+    # Pieces of a streamed answer that come before a failure. The time after the first one is shared among the others.
+    pieces_before_failure: int = Field(default=0, ge=0, le=100_000)
     # Tokens counted besides those of the images.
     input_text_tokens: int = Field(default=26, ge=0)
     output_tokens: int = Field(default=12, ge=0)
@@ -114,17 +117,52 @@ class Fake:
         script = itertools.cycle(options.outcomes) if options.repeat else options.outcomes
         self._outcomes = itertools.chain(script, itertools.repeat(OK))
 
+    @property
+    def streams(self) -> bool:
+        """It does, word by word."""
+        return True
+
     async def complete(self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float) -> Completion:
         """Does as the script says."""
+        outcome = self._called(prompt, images, timeout_s)
+        await self._wait(self._options.delay_s, timeout_s)
+        return self._ended(outcome, prompt, images)
+
+    async def stream(
+        self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
+    ) -> AsyncGenerator[str | Completion]:
+        """Does so, giving each word with the space before it by itself."""
+        outcome = self._called(prompt, images, timeout_s)
+        pieces = re.findall(r"\s*\S+", self._text(prompt))
+        if outcome != OK:
+            pieces = pieces[: self._options.pieces_before_failure]
+        first_s = min(self._options.time_to_first_token_s or 0.0, self._options.delay_s)
+        rest_s = (self._options.delay_s - first_s) / max(len(pieces) - 1, 1)
+        left_s = timeout_s
+        for index, piece in enumerate(pieces):
+            pause_s = rest_s if index else first_s
+            await self._wait(pause_s, left_s)
+            left_s -= pause_s
+            yield piece
+        yield self._ended(outcome, prompt, images)
+
+    def _called(self, prompt: Prompt, images: Sequence[SentImage], timeout_s: float) -> str:
         self.calls.append(Call(prompt, tuple(images), timeout_s))
-        outcome = next(self._outcomes)
+        return next(self._outcomes)
+
+    async def _wait(self, seconds: float, left_s: float) -> None:
         try:
-            await self._sleep(min(self._options.delay_s, max(timeout_s, 0.0)))
+            await self._sleep(min(seconds, max(left_s, 0.0)))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        if self._options.delay_s > timeout_s:
+        if seconds > left_s:
             raise DeadlineExceeded("the scripted answer takes longer than was left")
+
+    def _text(self, prompt: Prompt) -> str:
+        return self._options.answers.get(prompt.rpc, self._options.answer)
+
+    def _ended(self, outcome: str, prompt: Prompt, images: Sequence[SentImage]) -> Completion:
         usage = Usage(
             input_text=self._options.input_text_tokens,
             input_image=sum(image.plan.token_count for image in images),
@@ -133,7 +171,7 @@ class Fake:
         if outcome != OK:
             raise _FAILURES[outcome](usage)
         return Completion(
-            self._options.answers.get(prompt.rpc, self._options.answer),
+            self._text(prompt),
             usage,
             provider_model=self._options.model,
             service_tier=prompt.service_tier,

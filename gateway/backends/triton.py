@@ -83,16 +83,15 @@ class Triton:
         self._died = False
         return answer.completion()
 
+    @property
+    def streams(self) -> bool:
+        """Whether the wire has a way for it."""
+        return self._wire.streams
+
     async def stream(
         self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
     ) -> AsyncGenerator[str | Completion]:
-        """Like `complete`, but yields the text piece by piece as it comes, and last of all the whole `Completion`.
-
-        No protocol has it: of the backends only this one streams, and only over wire v1; other wires raise
-        `UnsupportedByModel`. The pieces are the model's own words, before the family's profile reads them. Closing the
-        generator, or cancelling who waits for it, stops the work upstream. What fails after some pieces raises as it
-        would before the first; a stream without its end is a `TruncatedAnswer`.
-        """
+        """Like `complete`, but in pieces; over other wires than v1 it raises `UnsupportedByModel`."""
         if not self._wire.streams:
             raise UnsupportedByModel("this model's answers come whole, not in pieces")
         call, answer, started = await self._ask(prompt, images, timeout_s, streaming=True)

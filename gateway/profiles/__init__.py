@@ -82,6 +82,8 @@ class Profile:
     `UnknownPriceError`.
     *read* takes a completion's text and gives the answer in it (thoughts stripped), or raises `UnsupportedByModel`
     where the model says in its answer that it cannot do what was asked.
+    *streamed* gives a function for one answer that comes in pieces: each piece goes in, and what of the answer is sure
+    by then comes out, thoughts left out as by *read*.
     *escape* takes text that a caller wrote and gives it without the family's control tokens.
     """
 
@@ -101,6 +103,7 @@ class Profile:
     shows_schema: bool = False
     quality: Mapping[str, float] = field(default_factory=dict)
     read: Callable[[str], str] = str
+    streamed: Callable[[], Callable[[str], str]] = lambda: str
     escape: Callable[[str], str] = str
 
 

@@ -59,6 +59,7 @@ PROFILE = Profile(
         "Detect": ImageDetail.MEDIUM,
         "Classify": ImageDetail.LOW,
         "VQA": ImageDetail.HIGH,
+        "Prompt": ImageDetail.HIGH,
     },
     takes_query=True,
     read=_read,

@@ -75,6 +75,7 @@ _CONTROL = re.compile(r"<(?=\|)|(?<=\|)>|<(?=/?(?:bos|eos|pad|unk|mask|(?:start|
 _THOUGHT = re.compile(r"<\|channel>thought\b.*?(?:<channel\|>|\Z)", re.DOTALL)
 _END = re.compile(r"<turn\|>|<\|tool_response>|<eos>")
 _START = "<|turn>model\n"
+_LONGEST_TOKEN = max(map(len, (_START, "<|channel>thought\n", "<|tool_response>")))
 
 
 def _escape(text: str) -> str:
@@ -86,6 +87,22 @@ def _read(text: str) -> str:
     """Leaves out thoughts, and what stands behind the end of the model's turn."""
     answer = _THOUGHT.sub("", text.removeprefix(_START))
     return _END.split(answer, maxsplit=1)[0]
+
+
+class _Streamed:
+    """Leaves out the same of an answer that comes in pieces; what may yet turn out to be a control token waits."""
+
+    def __init__(self) -> None:
+        self._raw = ""
+        self._given = 0
+
+    def __call__(self, piece: str) -> str:
+        self._raw += piece
+        bracket = self._raw.rfind("<", -_LONGEST_TOKEN)
+        sure = self._raw if bracket < 0 or ">" in self._raw[bracket:] else self._raw[:bracket]
+        answer = _read(sure) if "<" in self._raw else sure
+        new, self._given = answer[self._given :], max(self._given, len(answer))
+        return new
 
 
 # The settings that Google publishes with the model, for free text; where one answer is right, the likeliest.
@@ -104,16 +121,17 @@ PROFILE = Profile(
     plan=_plan,
     # What Roboflow's comparison names for the model hosted; on hardware of one's own it stands for what that costs.
     price=lambda _: per_million("0.060", "0.330"),
-    # The model card: low budgets for captions and classes, high ones for text. VQA has the model's own default, at
-    # which its `quality` was measured.
+    # The model card: low budgets for captions and classes, high ones for text. VQA and Prompt have the model's own
+    # default, at which its `quality` was measured.
     details={
         "Caption": ImageDetail.LOW,
         "OCR": ImageDetail.MAX,
         "Detect": ImageDetail.HIGH,
         "Classify": ImageDetail.LOW,
         "VQA": ImageDetail.MEDIUM,
+        "Prompt": ImageDetail.MEDIUM,
     },
-    sampling={"Caption": _FREE, "OCR": _GREEDY, "Detect": _GREEDY, "Classify": _GREEDY, "VQA": _FREE},
+    sampling={"Caption": _FREE, "OCR": _GREEDY, "Detect": _GREEDY, "Classify": _GREEDY, "VQA": _FREE, "Prompt": _FREE},
     # Share of right answers in Roboflow's comparison of 67 prompts (visioncheckup.com).
     quality={
         "overall": 0.6866,
@@ -124,5 +142,6 @@ PROFILE = Profile(
         "spatial": 0.684,
     },
     read=_read,
+    streamed=_Streamed,
     escape=_escape,
 )

@@ -80,6 +80,7 @@ PROFILE = Profile(
         "Detect": ImageDetail.HIGH,
         "Classify": ImageDetail.LOW,
         "VQA": ImageDetail.HIGH,
+        "Prompt": ImageDetail.HIGH,
     },
     # Share of right answers in Roboflow's comparison of 67 prompts (visioncheckup.com).
     quality={

@@ -78,6 +78,14 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
     def parse(self, text: str, query: QueryT, profile: Profile, plan: ImagePlan) -> ResponseT:
         """Reads the model's answer, repairing what can be repaired, or raises `UnusableAnswer`; leaves `info` unset."""
 
+    def streams(self, query: QueryT) -> bool:
+        """Tells whether what a model writes for *query* is text that can be handed over word by word."""
+        return False
+
+    def text(self, response: ResponseT) -> str:
+        """Gives the text of an answer, for callers who take it in pieces."""
+        raise NotImplementedError
+
     def images(self, request: RequestT) -> list[tuple[str, Image]]:
         """Lists the images of *request* with their field paths, the one that boxes speak of first."""
         return [("image", request.image)]

@@ -18,7 +18,6 @@ from google.protobuf.struct_pb2 import Struct
 from gateway.domain import JsonSchema
 from gateway.errors import Violation
 
-_FIELD = "answer_schema"
 _BYTES = 16 * 1024
 # Bytes of a Struct for one byte of its JSON, at most: `0,` is a Value of 11 bytes.
 _STRUCT_BYTES = 16 * _BYTES
@@ -41,19 +40,19 @@ _ANNOTATIONS = frozenset({"default", "deprecated", "description", "examples", "r
 
 
 class SchemaError(ValueError):
-    """Says, to people, what is wrong with a schema, and where: *path* is a field path."""
+    """Says, to people, what is wrong with a schema, and where: *path* leads from the schema to it, empty for all of it."""
 
-    def __init__(self, message: str, path: str = _FIELD) -> None:
+    def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
 
 
-def violations(schema: Struct) -> Iterator[Violation]:
-    """Yields the first thing that is wrong with *schema*; the next could follow from it."""
+def violations(field: str, schema: Struct) -> Iterator[Violation]:
+    """Yields the first thing that is wrong with *schema*, which *field* holds; the next could follow from it."""
     try:
         written_out(schema)
     except SchemaError as exc:
-        yield Violation(exc.path, str(exc))
+        yield Violation(f"{field}{exc.path}", str(exc))
 
 
 def written_out(schema: Struct) -> JsonSchema:
@@ -83,7 +82,7 @@ def validator(schema: JsonSchema) -> jsonschema_rs.Draft202012Validator:
             dict(schema), offline=True, pattern_options=jsonschema_rs.RegexOptions()
         )
     except jsonschema_rs.ValidationError as exc:
-        path = ".".join([_FIELD, *map(str, exc.instance_path)])
+        path = "".join(f".{step}" for step in exc.instance_path)
         raise SchemaError("is not JSON Schema of draft 2020-12", path) from None
     except ValueError:
         raise SchemaError("is not JSON Schema of draft 2020-12 that can be checked") from None

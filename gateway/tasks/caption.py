@@ -62,6 +62,12 @@ class Caption(Task[pb.CaptionRequest, CaptionQuery, pb.CaptionResponse]):
             max_output_tokens=_MAX_OUTPUT_TOKENS[query.detail],
         )
 
+    def streams(self, query: CaptionQuery) -> bool:
+        return True
+
+    def text(self, response: pb.CaptionResponse) -> str:
+        return response.text
+
     def parse(self, text: str, query: CaptionQuery, profile: Profile, plan: ImagePlan) -> pb.CaptionResponse:
         caption = _unquoted(answers.unwrapped(text, _KEYS))
         if not caption:

@@ -84,6 +84,12 @@ class OCR(Task[pb.OCRRequest, OCRQuery, pb.OCRResponse]):
             else None,
         )
 
+    def streams(self, query: OCRQuery) -> bool:
+        return not query.with_regions
+
+    def text(self, response: pb.OCRResponse) -> str:
+        return response.text
+
     def parse(self, text: str, query: OCRQuery, profile: Profile, plan: ImagePlan) -> pb.OCRResponse:
         if not query.with_regions and not profile.takes_query:
             return self._parse_plain(text)

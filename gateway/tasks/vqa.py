@@ -48,7 +48,7 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
         if len(request.images) > _MOST_IMAGES:
             yield Violation("images", f"has {len(request.images)} more images; at most {_MOST_IMAGES} are allowed")
         if request.HasField("answer_schema"):
-            yield from answer_schema.violations(request.answer_schema)
+            yield from answer_schema.violations("answer_schema", request.answer_schema)
 
     def query(self, request: pb.VQARequest) -> VQAQuery:
         schema = answer_schema.written_out(request.answer_schema) if request.HasField("answer_schema") else None
@@ -68,6 +68,12 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
             max_output_tokens=_MAX_OUTPUT_TOKENS if query.answer_schema is None else _MAX_OUTPUT_TOKENS_WITH_SCHEMA,
             schema=schema,
         )
+
+    def streams(self, query: VQAQuery) -> bool:
+        return True
+
+    def text(self, response: pb.VQAResponse) -> str:
+        return response.answer
 
     def parse(self, text: str, query: VQAQuery, profile: Profile, plan: ImagePlan) -> pb.VQAResponse:
         if query.answer_schema is None:

@@ -1,4 +1,4 @@
-"""The five RPCs: from a query, which is the JSON of the gateway's own, to the answer's JSON.
+"""The RPCs: from a query, which is the JSON of the gateway's own, to the answer's JSON.
 
 Boxes and polygons are fractions of the upright picture.
 """
@@ -125,7 +125,23 @@ def _vqa(query: Query, look: Callable[[], Look]) -> dict[str, Any]:
     return {"answer": vqa.answer(question, look())}
 
 
-_RPCS = {"Caption": _caption, "OCR": _ocr, "Detect": _detect, "Classify": _classify, "VQA": _vqa}
+def _prompt(query: Query, look: Callable[[], Look]) -> dict[str, Any]:
+    if query.get("response_schema") is not None:
+        raise UnsupportedError("schema", "The embedded model answers in plain text, not by a schema.")
+    if _field(query, "system", str, ""):
+        raise UnsupportedError("system", "The embedded model follows no instructions, so it can heed no system text.")
+    question = questions.understand(_field(query, "prompt", str, ""))
+    return {"text": vqa.answer(question, look())}
+
+
+_RPCS = {
+    "Caption": _caption,
+    "OCR": _ocr,
+    "Detect": _detect,
+    "Classify": _classify,
+    "VQA": _vqa,
+    "Prompt": _prompt,
+}
 NAMES = tuple(_RPCS)
 
 

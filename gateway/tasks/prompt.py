@@ -1,0 +1,93 @@
+"""Follows an open prompt about one or several images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gateway.domain import ImagePlan, JsonSchema, Query
+from gateway.errors import Violation
+from gateway.profiles import Profile
+from gateway.tasks import Task, Wording, _answer_schema as answer_schema, _answers as answers, _checks as checks
+from gateway.tasks._strict_schema import strict
+from gateway.tasks._structured import structured
+from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
+
+_PROMPT_CHARACTERS = 32_000
+_SYSTEM_CHARACTERS = 8_000
+_MOST_IMAGES = 7
+# A page of prose; who wants more says so.
+_MAX_OUTPUT_TOKENS = 4096
+_KEYS = ("text", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptQuery(Query):
+    """Asks for whatever *prompt* says, under the rules of *system*; *response_schema* is written out, if there is one."""
+
+    rpc: ClassVar[str] = "Prompt"
+    prompt: str
+    system: str
+    response_schema: JsonSchema | None
+
+
+class Prompt(Task[pb.PromptRequest, PromptQuery, pb.PromptResponse]):
+    """Says what the caller said and nothing else, but for the form of a structured answer."""
+
+    rpc = "Prompt"
+    version = "1"
+    request = pb.PromptRequest
+    response = pb.PromptResponse
+
+    def violations(self, request: pb.PromptRequest) -> Iterator[Violation]:
+        if not request.prompt.strip():
+            yield Violation("prompt", "is empty")
+        yield from checks.text("prompt", request.prompt, _PROMPT_CHARACTERS)
+        yield from checks.text("system", request.system, _SYSTEM_CHARACTERS)
+        if len(request.images) > _MOST_IMAGES:
+            yield Violation("images", f"has {len(request.images)} more images; at most {_MOST_IMAGES} are allowed")
+        if request.HasField("response_schema"):
+            yield from answer_schema.violations("response_schema", request.response_schema)
+
+    def query(self, request: pb.PromptRequest) -> PromptQuery:
+        schema = answer_schema.written_out(request.response_schema) if request.HasField("response_schema") else None
+        return PromptQuery(prompt=request.prompt.strip(), system=request.system.strip(), response_schema=schema)
+
+    def wording(self, query: PromptQuery, profile: Profile, plan: ImagePlan) -> Wording:
+        system, schema = profile.escape(query.system), None
+        if query.response_schema is not None:
+            schema = strict(query.response_schema)
+            if schema is None or not profile.shows_schema:
+                written = json.dumps(query.response_schema, ensure_ascii=False, separators=(",", ":"))
+                form = f"Answer with JSON alone, of this JSON Schema: {profile.escape(written)}"
+                system = f"{system}\n\n{form}" if system else form
+        return Wording(
+            system=system, user=profile.escape(query.prompt), max_output_tokens=_MAX_OUTPUT_TOKENS, schema=schema
+        )
+
+    def streams(self, query: PromptQuery) -> bool:
+        return True
+
+    def text(self, response: pb.PromptResponse) -> str:
+        return response.text
+
+    def parse(self, text: str, query: PromptQuery, profile: Profile, plan: ImagePlan) -> pb.PromptResponse:
+        if query.response_schema is None:
+            answer = answers.unwrapped(text, _KEYS) if profile.takes_query else text.strip()
+            if not answer:
+                raise answers.unusable("answer")
+            return pb.PromptResponse(text=answer)
+        found = structured(text, query.response_schema)
+        if found is None:
+            raise answers.unusable("object of the schema given")
+        answer, struct = found
+        return pb.PromptResponse(text=answer, structured=struct)
+
+    def images(self, request: pb.PromptRequest) -> list[tuple[str, image_pb2.Image]]:
+        more = [(f"images[{index}]", image) for index, image in enumerate(request.images)]
+        return [("image", request.image), *more]
+
+
+TASK = Prompt()
