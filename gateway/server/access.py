@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gateway.domain import Outcome
-from gateway.pipeline import overhead_s
+from gateway.info import overhead_s
 
 if TYPE_CHECKING:
     from gateway.domain import Trace

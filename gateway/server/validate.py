@@ -9,7 +9,7 @@ from gateway.errors import InvalidField, InvalidImage, UrlForbidden, Violation
 from visiongateway.v1 import call_pb2 as pb, image_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from gateway.tasks import AnyTask
 
@@ -65,28 +65,32 @@ _LONGEST_CATEGORY = 100
 _NOTHING = (image_pb2.Image(), image_pb2.Image(data=b""), image_pb2.Image(url=""))
 
 
-def check(task: AnyTask, request: Any, *, at: str = "") -> Options:
+def check(task: AnyTask, request: Any, *, at: str = "", own_image: bool = True) -> Options:
     """Gives the options of a request in which everything is in range.
 
     Raises `InvalidField` with every violation, those of images among them; `InvalidImage` when nothing but images is
     wrong; `UrlForbidden` when an image is an address and nothing else is wrong. *at* goes before each path, such as
-    `caption.`.
+    `caption.`. Without *own_image* the first image stands elsewhere.
     """
-    images = [f"{at}{path}" for path, image in task.images(request) if _is_missing(image)]
-    wrong = (*_options(request.options), *task.violations(request))
-    fields = [Violation(f"{at}{violation.field}", violation.description) for violation in wrong]
-    missing = [Violation(path, "there is no image, or it has no bytes") for path in images]
-    if fields:
-        raise InvalidField([*missing, *fields])
+    given = [(f"{at}{path}", image) for path, image in task.images(request)[0 if own_image else 1 :]]
+    wrong = (*option_violations(request.options), *task.violations(request))
+    check_images(given, [Violation(f"{at}{violation.field}", violation.description) for violation in wrong])
+    return options(request.options)
+
+
+def check_images(given: Sequence[tuple[str, image_pb2.Image]], wrong: Sequence[Violation] = ()) -> None:
+    """Raises for what is *wrong* besides images, and for images, by path, that are not there or are addresses."""
+    missing = [Violation(path, "there is no image, or it has no bytes") for path, image in given if _is_missing(image)]
+    if wrong:
+        raise InvalidField([*missing, *wrong])
     if missing:
         first, *others = missing
         raise InvalidImage(first.description, limit="missing", field=first.field, others=others)
-    for path, image in task.images(request):
+    for path, image in given:
         if image.HasField("url"):
             raise UrlForbidden(
-                "this gateway fetches no addresses; send the bytes of the image", metadata={"field": f"{at}{path}.url"}
+                "this gateway fetches no addresses; send the bytes of the image", metadata={"field": f"{path}.url"}
             )
-    return _converted(request.options)
 
 
 def _is_missing(image: image_pb2.Image) -> bool:
@@ -94,7 +98,8 @@ def _is_missing(image: image_pb2.Image) -> bool:
     return image in _NOTHING
 
 
-def _options(options: pb.CallOptions) -> Iterator[Violation]:
+def option_violations(options: pb.CallOptions) -> Iterator[Violation]:
+    """Yields every option that is out of range."""
     if options.model and options.route:
         yield Violation("options.route", "must be unset when `model` is set")
     for name, known in _ENUMS.items():
@@ -119,25 +124,27 @@ def _options(options: pb.CallOptions) -> Iterator[Violation]:
         yield Violation("options.category", f"has more than {_LONGEST_CATEGORY} characters")
 
 
-def _converted(options: pb.CallOptions) -> Options:
+def options(message: pb.CallOptions) -> Options:
+    """Gives options that are in range in our own words."""
+
     def given(name: str) -> Any:
-        return getattr(options, name) if options.HasField(name) else None  # type: ignore[arg-type]  # mypy
+        return getattr(message, name) if message.HasField(name) else None  # type: ignore[arg-type]  # mypy
 
     return Options(
-        model=options.model,
-        route=options.route,
-        priority=_PRIORITIES[options.priority],
+        model=message.model,
+        route=message.route,
+        priority=_PRIORITIES[message.priority],
         max_cost_nano_usd=given("max_cost_nano_usd"),
-        image_detail=_IMAGE_DETAILS[options.image_detail],
-        reasoning=_REASONINGS[options.reasoning],
+        image_detail=_IMAGE_DETAILS[message.image_detail],
+        reasoning=_REASONINGS[message.reasoning],
         max_output_tokens=given("max_output_tokens"),
         temperature=given("temperature"),
         seed=given("seed"),
         allow_fallback=given("allow_fallback"),
-        local_only=options.local_only,
-        service_tier=_SERVICE_TIERS[options.service_tier],
+        local_only=message.local_only,
+        service_tier=_SERVICE_TIERS[message.service_tier],
         max_image_tokens=given("max_image_tokens"),
-        urgency=_URGENCIES[options.urgency],
-        category=options.category,
-        cache=_CACHE_POLICIES[options.cache],
+        urgency=_URGENCIES[message.urgency],
+        category=message.category,
+        cache=_CACHE_POLICIES[message.cache],
     )

@@ -40,7 +40,7 @@ _ANNOTATIONS = frozenset({"default", "deprecated", "description", "examples", "r
 
 
 class SchemaError(ValueError):
-    """Says, to people, what is wrong with a schema, and where: *path* leads from the schema to it, empty for all of it."""
+    """Says, to people, what is wrong with a schema, and where in it: *path*, empty for all of it."""
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)

@@ -25,7 +25,7 @@ _KEYS = ("text", "answer")
 
 @dataclass(frozen=True, slots=True)
 class PromptQuery(Query):
-    """Asks for whatever *prompt* says, under the rules of *system*; *response_schema* is written out, if there is one."""
+    """Asks for whatever *prompt* says, under the rules of *system*; *response_schema* is as that of a question."""
 
     rpc: ClassVar[str] = "Prompt"
     prompt: str

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvisiongateway/v1/model.proto\x12\x10visiongateway.v1\"\x8e\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0eprovider_model\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.visiongateway.v1.ModelState\x12\r\n\x05tasks\x18\x06 \x03(\t\x12\r\n\x05local\x18\x07 \x01(\x08\x12\x39\n\x0c\x63\x61pabilities\x18\x08 \x01(\x0b\x32#.visiongateway.v1.ModelCapabilities\x12+\n\x05price\x18\t \x01(\x0b\x32\x1c.visiongateway.v1.ModelPrice\x12\x14\n\x0cmax_inflight\x18\n \x01(\x05\x12\x35\n\x07quality\x18\x0b \x03(\x0b\x32$.visiongateway.v1.Model.QualityEntry\x12Q\n\x16median_latency_seconds\x18\x0c \x03(\x0b\x32\x31.visiongateway.v1.Model.MedianLatencySecondsEntry\x1a.\n\x0cQualityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a;\n\x19MedianLatencySecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x8b\x01\n\x11ModelCapabilities\x12\x12\n\nmax_images\x18\x01 \x01(\x05\x12\x1b\n\x13\x63ontext_token_count\x18\x02 \x01(\x03\x12\x11\n\tstreaming\x18\x03 \x01(\x08\x12\x19\n\x11structured_output\x18\x04 \x01(\x08\x12\x17\n\x0fopen_vocabulary\x18\x05 \x01(\x08\"\x9f\x01\n\nModelPrice\x12\"\n\x1ainput_nano_usd_per_million\x18\x01 \x01(\x03\x12)\n!cached_input_nano_usd_per_million\x18\x02 \x01(\x03\x12#\n\x1boutput_nano_usd_per_million\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04\x66ree\x18\x05 \x01(\x08\"H\n\x05Route\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x0e\n\x06\x63hoose\x18\x03 \x01(\t\x12\x11\n\tescalates\x18\x04 \x01(\x08*s\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x19\n\x15MODEL_STATE_NOT_READY\x10\x02\x12\x16\n\x12MODEL_STATE_PAUSED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvisiongateway/v1/model.proto\x12\x10visiongateway.v1\"\x8e\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0eprovider_model\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.visiongateway.v1.ModelState\x12\r\n\x05tasks\x18\x06 \x03(\t\x12\r\n\x05local\x18\x07 \x01(\x08\x12\x39\n\x0c\x63\x61pabilities\x18\x08 \x01(\x0b\x32#.visiongateway.v1.ModelCapabilities\x12+\n\x05price\x18\t \x01(\x0b\x32\x1c.visiongateway.v1.ModelPrice\x12\x14\n\x0cmax_inflight\x18\n \x01(\x05\x12\x35\n\x07quality\x18\x0b \x03(\x0b\x32$.visiongateway.v1.Model.QualityEntry\x12Q\n\x16median_latency_seconds\x18\x0c \x03(\x0b\x32\x31.visiongateway.v1.Model.MedianLatencySecondsEntry\x1a.\n\x0cQualityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a;\n\x19MedianLatencySecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x8b\x01\n\x11ModelCapabilities\x12\x12\n\nmax_images\x18\x01 \x01(\x05\x12\x1b\n\x13\x63ontext_token_count\x18\x02 \x01(\x03\x12\x11\n\tstreaming\x18\x03 \x01(\x08\x12\x19\n\x11structured_output\x18\x04 \x01(\x08\x12\x17\n\x0fopen_vocabulary\x18\x05 \x01(\x08\"\x99\x01\n\nModelPrice\x12 \n\x18input_nano_usd_per_token\x18\x01 \x01(\x03\x12\'\n\x1f\x63\x61\x63hed_input_nano_usd_per_token\x18\x02 \x01(\x03\x12!\n\x19output_nano_usd_per_token\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04\x66ree\x18\x05 \x01(\x08\"H\n\x05Route\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x0e\n\x06\x63hoose\x18\x03 \x01(\t\x12\x11\n\tescalates\x18\x04 \x01(\x08*s\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x19\n\x15MODEL_STATE_NOT_READY\x10\x02\x12\x16\n\x12MODEL_STATE_PAUSED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL_QUALITYENTRY']._serialized_options = b'8\001'
   _globals['_MODEL_MEDIANLATENCYSECONDSENTRY']._loaded_options = None
   _globals['_MODEL_MEDIANLATENCYSECONDSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATE']._serialized_start=957
-  _globals['_MODELSTATE']._serialized_end=1072
+  _globals['_MODELSTATE']._serialized_start=951
+  _globals['_MODELSTATE']._serialized_end=1066
   _globals['_MODEL']._serialized_start=51
   _globals['_MODEL']._serialized_end=577
   _globals['_MODEL_QUALITYENTRY']._serialized_start=470
@@ -46,7 +46,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELCAPABILITIES']._serialized_start=580
   _globals['_MODELCAPABILITIES']._serialized_end=719
   _globals['_MODELPRICE']._serialized_start=722
-  _globals['_MODELPRICE']._serialized_end=881
-  _globals['_ROUTE']._serialized_start=883
-  _globals['_ROUTE']._serialized_end=955
+  _globals['_MODELPRICE']._serialized_end=875
+  _globals['_ROUTE']._serialized_start=877
+  _globals['_ROUTE']._serialized_end=949
 # @@protoc_insertion_point(module_scope)

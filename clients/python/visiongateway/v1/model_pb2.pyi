@@ -205,20 +205,20 @@ Global___ModelCapabilities: _TypeAlias = ModelCapabilities  # noqa: Y015
 
 @_typing.final
 class ModelPrice(_message.Message):
-    """What a model costs, in nano US dollars (10^-9 USD) for a million tokens, at the standard tier."""
+    """What a model costs, in nano US dollars (10^-9 USD) a token, at the standard tier and for calls of ordinary length."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    INPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
-    CACHED_INPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
-    OUTPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
+    INPUT_NANO_USD_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_NANO_USD_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    OUTPUT_NANO_USD_PER_TOKEN_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     FREE_FIELD_NUMBER: _builtins.int
-    input_nano_usd_per_million: _builtins.int
+    input_nano_usd_per_token: _builtins.int
     """Tokens read. 0 for a model that costs nothing per call."""
-    cached_input_nano_usd_per_million: _builtins.int
+    cached_input_nano_usd_per_token: _builtins.int
     """Tokens read from the provider's prompt cache."""
-    output_nano_usd_per_million: _builtins.int
+    output_nano_usd_per_token: _builtins.int
     """Tokens written, reasoning included."""
     version: _builtins.str
     """Version of the price list."""
@@ -227,15 +227,15 @@ class ModelPrice(_message.Message):
     def __init__(
         self,
         *,
-        input_nano_usd_per_million: _builtins.int = ...,
-        cached_input_nano_usd_per_million: _builtins.int = ...,
-        output_nano_usd_per_million: _builtins.int = ...,
+        input_nano_usd_per_token: _builtins.int = ...,
+        cached_input_nano_usd_per_token: _builtins.int = ...,
+        output_nano_usd_per_token: _builtins.int = ...,
         version: _builtins.str = ...,
         free: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_nano_usd_per_million", b"cached_input_nano_usd_per_million", "free", b"free", "input_nano_usd_per_million", b"input_nano_usd_per_million", "output_nano_usd_per_million", b"output_nano_usd_per_million", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_nano_usd_per_token", b"cached_input_nano_usd_per_token", "free", b"free", "input_nano_usd_per_token", b"input_nano_usd_per_token", "output_nano_usd_per_token", b"output_nano_usd_per_token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
