@@ -57,10 +57,12 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
     """
     settings, metrics, clock = plan.settings, shared.metrics, shared.clock
     quoter = Quoter(plan.name, plan.profile, plan.price, shared.tasks)
+    if backend is None:
+        backend = await stack.enter_async_context(open_backend(settings.kind, plan.options))
     innermost = ProfiledModel(
         name=plan.name,
         kind=settings.kind,
-        backend=backend or await stack.enter_async_context(open_backend(settings.kind, plan.options)),
+        backend=backend,
         profile=plan.profile,
         tasks=shared.tasks,
         preparer=shared.preparer,
