@@ -44,7 +44,7 @@ class Shared:
     latency: Latency
     metrics: Metrics
     clock: Clock
-    random: Random = field(default_factory=Random)
+    random: Random = field(default_factory=Random)  # It parts load, and keeps nothing secret.
     ledger: Ledger | None = None
     budgets: Budgets | None = None
     token_rates: TokenRates | None = None

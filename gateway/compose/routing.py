@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import TYPE_CHECKING
 
 from gateway.policies.fallback import Fallback
@@ -36,7 +35,7 @@ def open_routing(
         try_in_turn=try_in_turn,
         latency=shared.latency,
         metrics=metrics,
-        random=Random(),  # noqa: S311  it parts load, and keeps nothing secret
+        random=shared.random,
     )
     quotes = [candidate.quote for candidate in candidates.values()]
     return Save(route, quotes=quotes, metrics=metrics), route.offers
