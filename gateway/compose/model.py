@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from gateway.backends import open_backend
+from gateway.backends import Backend, open_backend
+from gateway.compose.leases import Leases
 from gateway.model import ProfiledModel
 from gateway.policies import Candidate
 from gateway.policies.account import Account
@@ -48,6 +49,7 @@ class Shared:
     ledger: Ledger | None = None
     budgets: Budgets | None = None
     token_rates: TokenRates | None = None
+    backends: Leases[Backend] = field(default_factory=Leases)
 
 
 async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backend: Backend | None = None) -> Candidate:
@@ -107,4 +109,5 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
         fit=quoter.fit,
         is_open=lambda: breaker is not None and breaker.is_open,
         tasks=None if settings.tasks is None else frozenset(settings.tasks),
+        is_ready=lambda: breaker is None or breaker.seen_ready,
     )
