@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from gateway.backends import Backend, open_backend
-from gateway.compose.leases import Leases
+from gateway.backends import open_backend
 from gateway.model import ProfiledModel
 from gateway.policies import Candidate
 from gateway.policies.account import Account
@@ -49,7 +48,6 @@ class Shared:
     ledger: Ledger | None = None
     budgets: Budgets | None = None
     token_rates: TokenRates | None = None
-    backends: Leases[Backend] = field(default_factory=Leases)
 
 
 async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backend: Backend | None = None) -> Candidate:
