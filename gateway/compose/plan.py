@@ -72,7 +72,12 @@ def quoters(settings: Settings) -> dict[str, tuple[Quoter, Profile]]:
 def _read(settings: Settings) -> tuple[list[Plan], list[str]]:
     found: list[Plan] = []
     problems: list[str] = []
+    rpcs = ", ".join(tasks.load())
     for name, model in settings.models.items():
+        if unknown := set(model.tasks or ()).difference(rpcs.split(", ")):
+            problems.append(f"models.{name}.tasks: no RPC is named {', '.join(sorted(unknown))}; there are {rpcs}")
+        if model.tasks == ():
+            problems.append(f"models.{name}.tasks: names no RPC; left out, it is all that the family can do")
         try:
             options = parse_options(model.kind, model.options)
             profile = profiles.load(_family(model))
