@@ -10,6 +10,7 @@ from gateway.policies.save import Save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AsyncExitStack
 
     from gateway.compose.model import Shared
     from gateway.domain import Ask, Offer
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
 
 def open_routing(
-    settings: Settings, candidates: Mapping[str, Candidate], shared: Shared
+    settings: Settings,
+    candidates: Mapping[str, Candidate],
+    shared: Shared,
+    stack: AsyncExitStack,  # noqa: ARG001  for policies that have something to close
 ) -> tuple[Model, Callable[[Ask], list[Offer]]]:
-    """Gives the outermost policy, and what prices an ask at each model that would be asked.
+    """Gives the outermost policy, and what prices an ask at each model that would be asked; open until *stack* ends.
+
+    *stack* ends after the last call that is routed so, and before the models of *candidates* close.
 
     Outermost first: Save -> Route -> Fallback -> for each model what `compose/model.py` says.
     """
