@@ -78,6 +78,10 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
     def parse(self, text: str, query: QueryT, profile: Profile, plan: ImagePlan) -> ResponseT:
         """Reads the model's answer, repairing what can be repaired, or raises `UnusableAnswer`; leaves `info` unset."""
 
+    @abstractmethod
+    def agreement(self, first: ResponseT, second: ResponseT, query: QueryT) -> float:
+        """Gives how far two answers to *query* agree, in [0, 1]: symmetric, and 1 for equal ones; reads no `info`."""
+
     def images(self, request: RequestT) -> list[tuple[str, Image]]:
         """Lists the images of *request* with their field paths, the one that boxes speak of first."""
         return [("image", request.image)]
