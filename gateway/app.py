@@ -12,15 +12,15 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from gateway import tasks
 from gateway.compose import principals
+from gateway.compose.generation import MIB, Generations, image_limits
 from gateway.compose.model import Shared, open_model
 from gateway.compose.plan import check, plans, quoters
-from gateway.compose.routing import open_routing
-from gateway.imaging import Limits, Preparer
+from gateway.imaging import Preparer
 from gateway.latency import Latency
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
-from gateway.server import http, lag, methods
+from gateway.server import http, lag
 from gateway.server.admission import Admission
 from gateway.server.listen import Listener
 from gateway.server.readiness import Readiness
@@ -31,15 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 
     from gateway.domain import Clock
-    from gateway.settings import ImageSettings, Settings
+    from gateway.settings import Settings
     from gateway.tasks import AnyTask
 
 __all__ = ["Addresses", "alone", "check", "quoters", "run"]
 
-_MIB = 1 << 20
-_MEGA = 1_000_000
 # What a message holds besides its image: words, options, and for VQA a few more small images.
-_REST_OF_MESSAGE = 4 * _MIB
+_REST_OF_MESSAGE = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ async def run(
 
     Raises `SettingsError` with every problem of the models, and OSError when a port cannot be had.
     """
-    found = plans(settings)
+    found = await asyncio.to_thread(plans, settings)
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
@@ -71,9 +69,7 @@ async def run(
         preparer = await stack.enter_async_context(
             Preparer(workers=settings.images.workers, timeout_s=settings.images.timeout_s)
         )
-        store = principals.open_store(settings, stack)
-        budgets = principals.budgets(settings, store, metrics)
-        rates = principals.open_rates(settings, stack)
+        counted = principals.open_counted(settings, stack, metrics)
         shared = Shared(
             tasks=tasks.load(),
             preparer=preparer,
@@ -81,33 +77,25 @@ async def run(
             metrics=metrics,
             clock=clock,
             ledger=await _ledger(settings.ledger.url, stack, metrics),
-            budgets=budgets,
-            token_rates=principals.token_rates(settings, rates, metrics),
+            budgets=counted.budgets,
+            token_rates=counted.token_rates,
         )
-        candidates = {name: await open_model(plan, shared, stack) for name, plan in found.items()}
-        model, offers = open_routing(settings, candidates, shared)
-        pipeline = Pipeline(model, limits=_limits(settings.images), metrics=metrics, clock=clock)
-        readiness = Readiness({name: candidate.model for name, candidate in candidates.items()}, metrics)
+        generations = await stack.enter_async_context(Generations(shared, counted))
+        generations.enter(await generations.open(settings, found))
+        readiness = Readiness(generations.now.models, metrics)
         admission = Admission(server.max_inflight, metrics)
         listener = Listener(
-            Service(
-                methods.bind(shared.tasks, pipeline, offers),
-                admission=admission,
-                turnstile=principals.turnstile(settings, store, rates, metrics),
-                metrics=metrics,
-                settings=server,
-                clock=clock,
-            ),
+            Service(lambda: generations.now, admission=admission, metrics=metrics, clock=clock),
             admission=admission,
             readiness=readiness,
-            max_message_bytes=settings.images.max_mib * _MIB + _REST_OF_MESSAGE,
+            max_message_bytes=settings.images.max_mib * MIB + _REST_OF_MESSAGE,
             max_deadline_s=server.max_deadline_s,
         )
         await readiness.look()
-        watches = [readiness.watch(server.readiness_interval_s), lag.watch(metrics)]
-        if budgets:
-            watches.append(budgets.watch(server.readiness_interval_s))
-        await stack.enter_async_context(_background(*watches))
+        look_every = lambda: generations.now.settings.server.readiness_interval_s  # noqa: E731  two watches share it
+        await stack.enter_async_context(
+            _background(readiness.watch(look_every), counted.budgets.watch(look_every), lag.watch(metrics))
+        )
         http_port = await stack.enter_async_context(http.serve(http.app(registry, readiness), server.http_address))
         grpc_port = await listener.start(server.grpc_address)
         try:
@@ -117,7 +105,8 @@ async def run(
                 )
             await stop.wait()
         finally:
-            await listener.drain(wait_s=server.drain_wait_s, grace_s=server.grace_s)
+            last = generations.now.settings.server
+            await listener.drain(wait_s=last.drain_wait_s, grace_s=last.grace_s)
 
 
 @asynccontextmanager
@@ -137,7 +126,7 @@ async def alone(
         )
         shared = Shared(tasks=known, preparer=preparer, latency=Latency(), metrics=metrics, clock=clock)
         candidate = await open_model(found[name], shared, stack)
-        yield Pipeline(candidate.model, limits=_limits(settings.images), metrics=metrics, clock=clock), known
+        yield Pipeline(candidate.model, limits=image_limits(settings.images), metrics=metrics, clock=clock), known
 
 
 async def _ledger(url: str, stack: AsyncExitStack, metrics: Metrics) -> Ledger | None:
@@ -149,16 +138,6 @@ async def _ledger(url: str, stack: AsyncExitStack, metrics: Metrics) -> Ledger |
         )
     except LedgerUnavailable as exc:
         raise SettingsError([f"ledger.url: {exc}"]) from None
-
-
-def _limits(images: ImageSettings) -> Limits:
-    return Limits(
-        max_bytes=images.max_mib * _MIB,
-        max_pixels=round(images.max_megapixels * _MEGA),
-        max_webp_pixels=round(images.max_megapixels_webp * _MEGA),
-        max_side_px=images.max_side_px,
-        formats=images.formats,
-    )
 
 
 @asynccontextmanager

@@ -247,7 +247,8 @@ class Ask:
     *images* has at least one, in the caller's order; boxes always speak of the first.
     *deadline* is on the injected clock. *last_resort* says that nobody else is left to ask: every model is paused.
     *has_next* says that another model is asked should this one fail. *sink* takes the text as it is written, where the
-    caller wants it so.
+    caller wants it so. *quotes* has what was priced already, by model and for what exactly, so that no policy does so
+    again.
     """
 
     query: Query
@@ -260,6 +261,9 @@ class Ask:
     last_resort: bool = False
     has_next: bool = False
     sink: Sink | None = None
+    quotes: dict[str, tuple[Query, tuple[SourceImage, ...], Options, Quote]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Of the output a task leaves room for, the least that is worth paying for: an answer cut off is no answer.
 _LEAST_SHARE_OF_OUTPUT = 4
 _LEAST_OUTPUT = 64
+_NOTHING = None, None, None, None
 
 
 class Quoter:
@@ -35,8 +36,13 @@ class Quoter:
         self._tasks = tasks
 
     def quote(self, ask: Ask) -> Quote:
-        """Prices *ask*; raises `UnsupportedByModel` where the model would."""
-        return self._priced(ask, self._brief(ask))
+        """Prices *ask*, once for all policies that want to know; raises `UnsupportedByModel` where the model would."""
+        query, images, options, known = ask.quotes.get(self._name, _NOTHING)
+        if query is ask.query and images is ask.images and options is ask.options and known:
+            return known
+        quote = self._priced(ask, self._brief(ask))
+        ask.quotes[self._name] = ask.query, ask.images, ask.options, quote
+        return quote
 
     def fit(self, ask: Ask, allowance: int) -> Ask:
         """Gives *ask* such that its worst case costs at most *allowance* nano-USD, changed as little as that takes.

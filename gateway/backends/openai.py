@@ -132,6 +132,11 @@ class OpenAI:
             raise late from error
         return completion(content, prompt, images, model=self._options.model)
 
+    @property
+    def streams(self) -> bool:
+        """Answers come whole."""
+        return False
+
     async def ready(self) -> bool:
         """Tells whether there is a key that works as far as known, and a server that can be reached.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from gateway.cli import checking, output, process
+from gateway.cli import checking, output, process, routes
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -84,10 +84,10 @@ def triton(context: typer.Context) -> None:
 
 
 def check_settings(file: Annotated[Path, typer.Argument(help="TOML file.")]) -> None:
-    """Names every problem of a settings file at once; calls nobody."""
+    """Names every problem of a settings file at once, or how its routes choose; calls nobody."""
     settings = load_settings(file)
-    routes = "; ".join(f"{name}: {', '.join(route.models)}" for name, route in settings.all_routes.items())
-    output.say(f"{file} is fine. Routes: {routes}")
+    lines = (f"  {routes.line(name, route)}" for name, route in settings.all_routes.items())
+    output.say("\n".join([f"{file} is fine. Routes:", *lines]))
 
 
 def register(app: typer.Typer) -> None:

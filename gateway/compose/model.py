@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING
 
 from gateway.backends import open_backend
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AsyncExitStack
 
+    from gateway.backends import Backend
     from gateway.compose.plan import Plan
     from gateway.domain import Clock
     from gateway.imaging import Preparer
@@ -35,26 +37,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What all models of a gateway share; what is None, nobody keeps."""
+    """What all models of a gateway share; what is None, nobody keeps. *random* draws what policies leave to chance."""
 
     tasks: Mapping[str, AnyTask]
     preparer: Preparer
     latency: Latency
     metrics: Metrics
     clock: Clock
+    random: Random = field(default_factory=Random)  # It parts load, and keeps nothing secret.
     ledger: Ledger | None = None
     budgets: Budgets | None = None
     token_rates: TokenRates | None = None
 
 
-async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack) -> Candidate:
-    """Opens the model of *plan* until *stack* ends, with its policies around it, the outermost last."""
+async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backend: Backend | None = None) -> Candidate:
+    """Opens the model of *plan* until *stack* ends, with its policies around it, the outermost last.
+
+    *backend* stands in for the one that the plan names.
+    """
     settings, metrics, clock = plan.settings, shared.metrics, shared.clock
     quoter = Quoter(plan.name, plan.profile, plan.price, shared.tasks)
+    if backend is None:
+        backend = await stack.enter_async_context(open_backend(settings.kind, plan.options))
     innermost = ProfiledModel(
         name=plan.name,
         kind=settings.kind,
-        backend=await stack.enter_async_context(open_backend(settings.kind, plan.options)),
+        backend=backend,
         profile=plan.profile,
         tasks=shared.tasks,
         preparer=shared.preparer,
@@ -99,4 +107,6 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack) -> Candi
         fit=quoter.fit,
         is_open=lambda: breaker is not None and breaker.is_open,
         tasks=None if settings.tasks is None else frozenset(settings.tasks),
+        streams=backend.streams and not plan.profile.takes_query,
+        is_ready=lambda: breaker is None or breaker.seen_ready,
     )

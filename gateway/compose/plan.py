@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gateway import profiles, tasks
 from gateway.backends import parse_options
@@ -14,9 +16,7 @@ from gateway.quoting import Quoter
 from gateway.settings import GpuPriceSettings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pydantic import BaseModel
+    from collections.abc import Iterator, Mapping
 
     from gateway.profiles import Profile
     from gateway.settings import ModelSettings, Settings
@@ -26,13 +26,17 @@ _FAMILIES = {"triton": "gemma4", "openai": "gpt55"}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One model of the settings, with everything about it found and checked."""
+    """One model of the settings, with everything about it found and checked.
+
+    *files* has a digest of each file that the options name, such as a key: one that changed makes another plan.
+    """
 
     name: str
     settings: ModelSettings
     options: BaseModel
     profile: Profile
     price: Price
+    files: Mapping[Path, str] = field(default_factory=dict, repr=False)
 
     @property
     def local(self) -> bool:
@@ -72,7 +76,12 @@ def quoters(settings: Settings) -> dict[str, tuple[Quoter, Profile]]:
 def _read(settings: Settings) -> tuple[list[Plan], list[str]]:
     found: list[Plan] = []
     problems: list[str] = []
+    rpcs = ", ".join(tasks.load())
     for name, model in settings.models.items():
+        if unknown := set(model.tasks or ()).difference(rpcs.split(", ")):
+            problems.append(f"models.{name}.tasks: no RPC is named {', '.join(sorted(unknown))}; there are {rpcs}")
+        if model.tasks == ():
+            problems.append(f"models.{name}.tasks: names no RPC; left out, it is all that the family can do")
         try:
             options = parse_options(model.kind, model.options)
             profile = profiles.load(_family(model))
@@ -83,7 +92,7 @@ def _read(settings: Settings) -> tuple[list[Plan], list[str]]:
         except (LookupError, ValueError) as exc:
             problems.append(f"models.{name}: {exc.args[0]}")
         else:
-            found.append(Plan(name, model, options, profile, price))
+            found.append(Plan(name, model, options, profile, price, {path: _digest(path) for path in _paths(options)}))
     return found, problems
 
 
@@ -103,3 +112,19 @@ def _price(model: ModelSettings, profile: Profile, provider_model: str) -> Price
         given = model.price
         return per_gpu_hour(given.gpu_hour, given.input_tokens_per_s, given.output_tokens_per_s)
     return per_million(model.price.input, model.price.output, model.price.cached_input)
+
+
+def _paths(options: BaseModel) -> Iterator[Path]:
+    for _, value in options:
+        if isinstance(value, Path):
+            yield value
+        elif isinstance(value, BaseModel):
+            yield from _paths(value)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        # Who opens it says so.
+        return ""

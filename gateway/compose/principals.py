@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,44 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 
-def open_store(settings: Settings, stack: AsyncExitStack) -> Store | None:
-    """Gives the store of what principals have, None where nobody has a limit that it counts."""
-    if not any(principal.budget.nano_usd or principal.max_inflight for principal in settings.principals.values()):
-        return None
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Where it is counted what principals have, as long as the process lives, and the limits that hold now."""
+
+    store: Store
+    rates: Storage
+    budgets: Budgets
+    token_rates: TokenRates
+
+    def limit(self, settings: Settings) -> None:
+        """From now on the limits of *settings* hold; what was spent stays counted."""
+        fail_open = _fails_open(settings)
+        self.budgets.hold(
+            {
+                name: {Window(window): nano for window, nano in principal.budget.nano_usd.items()}
+                for name, principal in settings.principals.items()
+                if principal.budget.nano_usd
+            },
+            fail_open=fail_open,
+        )
+        self.token_rates.hold(
+            {name: each.tokens_per_min for name, each in settings.principals.items() if each.tokens_per_min},
+            fail_open=fail_open,
+        )
+
+
+def open_counted(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Counted:
+    """Gives it without any limit so far, open until *stack* ends; it touches nothing until there is one."""
+    store, rates = _open_store(settings, stack), _open_rates(settings, stack)
+    return Counted(
+        store,
+        rates,
+        Budgets(store, {}, fail_open=False, metrics=metrics, now=time.time),
+        TokenRates(rates, {}, False, metrics),  # noqa: FBT003  the name stands in the dataclass
+    )
+
+
+def _open_store(settings: Settings, stack: AsyncExitStack) -> Store:
     url, charge = settings.budgets.store, settings.budgets.on_crash == "charge"
     path = url.removeprefix("sqlite:///")
     # Imported only here: a gateway loads just the client that it uses.
@@ -46,19 +81,7 @@ def open_store(settings: Settings, stack: AsyncExitStack) -> Store | None:
     return store
 
 
-def budgets(settings: Settings, store: Store | None, metrics: Metrics) -> Budgets | None:
-    """Gives the budgets of the principals, None where nobody has one."""
-    limits = {
-        name: {Window(window): nano for window, nano in principal.budget.nano_usd.items()}
-        for name, principal in settings.principals.items()
-        if principal.budget.nano_usd
-    }
-    if store is None or not limits:
-        return None
-    return Budgets(store, limits, fail_open=settings.budgets.on_failure == "open", metrics=metrics, now=time.time)
-
-
-def open_rates(settings: Settings, stack: AsyncExitStack) -> Storage:
+def _open_rates(settings: Settings, stack: AsyncExitStack) -> Storage:
     """Gives where rates are counted: where the budgets are if that is Redis, else in this process."""
     url = settings.budgets.store
     if url.startswith("sqlite"):
@@ -79,13 +102,7 @@ def open_rates(settings: Settings, stack: AsyncExitStack) -> Storage:
     )
 
 
-def token_rates(settings: Settings, rates: Storage, metrics: Metrics) -> TokenRates | None:
-    """Gives the tokens a minute of the principals, None where nobody has a limit."""
-    limits = {name: each.tokens_per_min for name, each in settings.principals.items() if each.tokens_per_min}
-    return TokenRates(rates, limits, settings.budgets.on_failure == "open", metrics) if limits else None
-
-
-def turnstile(settings: Settings, store: Store | None, rates: Storage, metrics: Metrics) -> Turnstile:
+def turnstile(settings: Settings, counted: Counted, metrics: Metrics) -> Turnstile:
     """Gives what tells callers apart and bounds how often, and how often at once, each may call."""
     principals = settings.principals
     return Turnstile(
@@ -96,9 +113,13 @@ def turnstile(settings: Settings, store: Store | None, rates: Storage, metrics: 
         allowances={
             name: Allowance(principal.requests_per_s, principal.max_inflight) for name, principal in principals.items()
         },
-        store=store,
-        rates=rates,
-        fail_open=settings.budgets.on_failure == "open",
+        store=counted.store,
+        rates=counted.rates,
+        fail_open=_fails_open(settings),
         metrics=metrics,
         now=time.time,
     )
+
+
+def _fails_open(settings: Settings) -> bool:
+    return settings.budgets.on_failure == "open"

@@ -25,3 +25,8 @@ class Metrics(CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics):
         """Registers every instrument with *registry*, once per process."""
         for part in (CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics):
             part.__init__(self, registry)
+
+    def forget_model(self, model: str) -> None:
+        """Shows no more how a model is that is not configured any more; what it did stays counted."""
+        for gauge in (self._model_ready, self._breaker_state, self._inflight, self._model_limit, self._model_queue):
+            gauge.remove(model)

@@ -71,6 +71,10 @@ class MoneyMetrics:
         """Records what is left of a configured budget."""
         self._budget_remaining.labels(principal, window).set(nano_usd * NANO_USD)
 
+    def forget_budget(self, principal: str, window: str) -> None:
+        """Shows a budget no more that is not configured any more."""
+        self._budget_remaining.remove(principal, window)
+
     def store_failed(self, operation: str, decision: str) -> None:
         """Counts a failure of the store of budgets."""
         self._store_failures.labels(operation, decision).inc()

@@ -29,8 +29,9 @@ class Candidate:
     """One configured model and what a router must know of it.
 
     *local* is false for models of third parties. *quality* is the share of correct answers in [0, 1], `overall` and by
-    category; empty is unknown. *tasks* are the RPCs that it may be asked; None is any.
-    *is_open* tells whether the model would turn a call away now because it failed too often.
+    category; empty is unknown. *tasks* are the RPCs that it may be asked; None is any. *streams* says that its text
+    comes as it is written. *is_open* tells whether the model would turn a call away now because it failed too often,
+    *is_ready* whether it was ready when it was last looked at.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Candidate:
     fit: Callable[[Ask, int], Ask]
     is_open: Callable[[], bool] = lambda: False
     tasks: frozenset[str] | None = None
+    streams: bool = False
+    is_ready: Callable[[], bool] = lambda: True
 
 
 def pass_by(ask: Ask, model: str, reason: str, metrics: Metrics, *, seconds: float = 0.0, shed: bool = False) -> None:

@@ -106,6 +106,11 @@ class Breaker:
         self._half_open_when_due()
         return self._state is State.OPEN or (self._state is State.HALF_OPEN and self._probing)
 
+    @property
+    def seen_ready(self) -> bool:
+        """Whether the inner model was ready when it was last looked at; true before that."""
+        return self._seen_ready
+
     async def answer(self, ask: Ask) -> Answer:
         """Asks the inner model, or raises `BackendUnavailable` at once; a last resort is asked, one call at a time."""
         refuses = self.is_open

@@ -31,7 +31,7 @@ _NANO = 1_000_000_000
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Budgets:
     """The budgets of all principals; *now* is a wall clock, in Unix time.
 
@@ -43,6 +43,13 @@ class Budgets:
     fail_open: bool
     metrics: Metrics
     now: Clock
+
+    def hold(self, limits: Mapping[str, Limits], *, fail_open: bool) -> None:
+        """From now on *limits* are those that hold; what was spent stays counted."""
+        before, self.limits, self.fail_open = self.limits, limits, fail_open
+        for principal, windows in before.items():
+            for window in windows.keys() - limits.get(principal, {}).keys():
+                self.metrics.forget_budget(principal, window.value)
 
     async def reserve(self, principal: str, amount: int, lease_s: float) -> Reservation | None:
         """Reserves *amount* nano-USD; None when the store is down and calls may pass.
@@ -67,19 +74,23 @@ class Budgets:
         except StoreFailed as exc:
             self._failed("settle", "expires", exc)
 
-    async def watch(self, interval_s: float) -> None:
+    async def watch(self, interval_s: Callable[[], float]) -> None:
         """Shows what is left of each budget in the metrics, until cancelled."""
         while True:
             try:
                 await self.look()
             except StoreFailed as exc:
                 self._failed("balance", "skipped", exc)
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s())
 
     async def look(self) -> None:
         """Shows it once; raises `StoreFailed`."""
-        for principal, limits in self.limits.items():
+        held = self.limits
+        for principal, limits in held.items():
             balances = await self.store.balance(principal, self.now())
+            if self.limits is not held:
+                # Others hold meanwhile, and are shown by the next look.
+                return
             for window, limit in limits.items():
                 left = limit - balances[window].spent - balances[window].reserved
                 self.metrics.budget_remaining(principal, window.value, left)

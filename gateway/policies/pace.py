@@ -29,7 +29,7 @@ _RETRY_S = 10.0
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenRates:
     """Tokens a minute, read and written, all models that are not free together; by principal, in *rates*.
 
@@ -40,6 +40,10 @@ class TokenRates:
     limits: Mapping[str, int]
     fail_open: bool
     metrics: Metrics
+
+    def hold(self, limits: Mapping[str, int], *, fail_open: bool) -> None:
+        """From now on *limits* are those that hold."""
+        self.limits, self.fail_open = limits, fail_open
 
     async def take(self, principal: str, tokens: int) -> bool:
         """Counts *tokens* where they fit, and tells whether they did; raises `StoreUnavailable`.
@@ -57,7 +61,11 @@ class TokenRates:
 
     async def add(self, principal: str, tokens: int) -> None:
         """Counts *tokens* that were taken already, as far as there is room for them; never raises."""
-        limit = RateLimitItemPerMinute(self.limits[principal])
+        most = self.limits.get(principal)
+        if most is None:
+            # It had a limit when its call began.
+            return
+        limit = RateLimitItemPerMinute(most)
         try:
             left = (await self._limiter.get_window_stats(limit, "tokens", principal)).remaining
             if left:

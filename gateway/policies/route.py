@@ -2,112 +2,174 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.domain import Offer, Priority
+from gateway.domain import Offer
 from gateway.errors import GatewayError, UnknownModel, UnsupportedByModel
+from gateway.policies import pass_by
+from gateway.policies._order import Order, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from random import Random
 
     from gateway.domain import Answer, Ask
+    from gateway.latency import Latency
+    from gateway.metrics import Metrics
     from gateway.policies import Candidate, Model
 
+__all__ = ["DEFAULT", "Route", "Rule"]
+
 DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Whom to ask, in order, and why nobody asks the others that were listed; *route* is empty for a pin alone."""
+
+    route: str
+    candidates: Sequence[Candidate]
+    unable: Mapping[str, UnsupportedByModel]
 
 
 class Route:
     """Follows the caller's pin, or the named route, or the default route of the task.
 
-    A route is an order of model names; one named after an RPC in lower case, such as `detect`, serves that RPC when the
-    caller names none.
+    A route named after an RPC in lower case, such as `detect`, serves that RPC when the caller names none. Models that
+    cannot do the call are left out before anybody is asked.
     """
 
     def __init__(
         self,
         candidates: Mapping[str, Candidate],
-        routes: Mapping[str, Sequence[str]],
+        routes: Mapping[str, Rule],
         *,
-        try_in_turn: Callable[[Sequence[Candidate]], Model],
-        expected_s: Callable[[str, str], float | None] = lambda _, __: None,
+        try_in_turn: Callable[[str, Sequence[Candidate]], Model],
+        latency: Latency,
+        metrics: Metrics,
+        random: Random,
     ) -> None:
         """*routes* has at least `default`; every name in it is a key of *candidates*.
 
-        *expected_s* tells how long a call of an RPC to a model takes, where that is known.
+        *try_in_turn* gets the name of the route that is followed, empty for a pinned model alone, and the models in the
+        order in which they are to be asked. *latency* knows how long they take; *random* draws.
         """
-        self._expected_s = expected_s
         self._candidates = candidates
         self._routes = routes
         self._try_in_turn = try_in_turn
+        self._latency = latency
+        self._metrics = metrics
+        self._order = Order(latency, random)
 
     async def answer(self, ask: Ask) -> Answer:
-        """Asks the chosen models in turn; raises `UnknownModel` for a name that is not configured."""
-        return await self._try_in_turn(self._choose(ask)).answer(ask)
+        """Asks the chosen models in turn.
+
+        Raises `UnknownModel` for a name that is not configured, and `UnsupportedByModel` where no model can.
+        """
+        choice = self._choose(ask, draws=True)
+        for name, cause in choice.unable.items():
+            pass_by(ask, name, cause.reason, self._metrics)
+        if not choice.candidates:
+            raise _nobody_can(choice.unable)
+        return await self._try_in_turn(choice.route, choice.candidates).answer(ask)
 
     def offers(self, ask: Ask) -> list[Offer]:
-        """Prices *ask* at each model that would be asked, in that order; raises like `answer` for an unknown name."""
-        return [self._offer(candidate, ask) for candidate in self._choose(ask)]
+        """Prices *ask* at each model that would be asked, in that order, then names those that cannot.
+
+        Where chance decides, in the likeliest order. Raises like `answer` for an unknown name.
+        """
+        choice = self._choose(ask, draws=False)
+        rpc = ask.query.rpc
+        unable = (
+            Offer(name, None, cause.reason, self._latency.expected_s(rpc, name))
+            for name, cause in choice.unable.items()
+        )
+        return [*(self._offer(candidate, ask) for candidate in choice.candidates), *unable]
+
+    def able(self, ask: Ask) -> list[str]:
+        """Names every configured model that can answer *ask*, whatever its route."""
+        allowed = [each for each in self._candidates.values() if each.local or not ask.options.local_only]
+        return [*_priced(allowed, ask)[0]]
 
     async def ready(self) -> bool:
         """Tells whether any model is ready."""
         return any([await candidate.model.ready() for candidate in self._candidates.values()])
 
     def _offer(self, candidate: Candidate, ask: Ask) -> Offer:
-        latency_s = self._expected_s(ask.query.rpc, candidate.name)
+        latency_s = self._latency.expected_s(ask.query.rpc, candidate.name)
         limit = ask.options.max_cost_nano_usd
-        quote = None
+        quote = candidate.quote(ask)
         try:
-            quote = candidate.quote(ask)
             if limit is not None:
                 quote = candidate.quote(candidate.fit(ask, limit))
         except GatewayError as exc:
             return Offer(candidate.name, quote, exc.reason, latency_s)
         return Offer(candidate.name, quote, "", latency_s)
 
-    def _choose(self, ask: Ask) -> list[Candidate]:
+    def _choose(self, ask: Ask, *, draws: bool) -> _Choice:
         options = ask.options
-        pinned = options.model
-        order = self._ordered(self._on_route(ask), ask)
+        pinned, name = self._pinned(ask), self._name(ask)
+        rule = self._routes[name]
+        listed = [self._candidates[model] for model in rule.models]
         if pinned:
-            if pinned not in self._candidates:
-                raise _unknown("model", pinned, self._candidates)
-            others = [candidate for candidate in order if candidate.name != pinned] if options.allow_fallback else []
-            order = [self._candidates[pinned], *others]
-            ask.trace.route_reason = "pinned"
+            listed = [pinned, *(each for each in listed if each is not pinned)] if options.allow_fallback else [pinned]
         if options.local_only:
-            order = [candidate for candidate in order if candidate.local]
-            if not order:
+            listed = [candidate for candidate in listed if candidate.local]
+            if not listed:
                 raise UnsupportedByModel("no local model serves this call, and local_only keeps it from the others")
-        return order[:1] if options.allow_fallback is False else order
+        costs, unable = _priced(listed, ask)
+        able = [candidate for candidate in listed if candidate.name in costs]
+        first = [candidate for candidate in able if candidate is pinned]
+        others = [candidate for candidate in able if candidate is not pinned]
+        order, why = self._order.of(rule, others, costs, ask, draws=draws) if others else ([], "")
+        ask.trace.route_reason = "pinned" if first else ",".join(filter(None, (f"route:{name}", why)))
+        order = [*first, *order]
+        return _Choice(
+            "" if pinned and not options.allow_fallback else name,
+            order[:1] if options.allow_fallback is False else order,
+            unable,
+        )
 
-    def _on_route(self, ask: Ask) -> list[Candidate]:
+    def _pinned(self, ask: Ask) -> Candidate | None:
+        pinned = ask.options.model
+        if pinned and pinned not in self._candidates:
+            raise _unknown("model", pinned, self._candidates)
+        return self._candidates[pinned] if pinned else None
+
+    def _name(self, ask: Ask) -> str:
         name = ask.options.route
         if name and name not in self._routes:
             raise _unknown("route", name, self._routes)
         rpc = ask.query.rpc.lower()
-        name = name or (rpc if rpc in self._routes else DEFAULT)
-        ask.trace.route_reason = f"route:{name}"
-        return [self._candidates[model] for model in self._routes[name]]
-
-    def _ordered(self, route: list[Candidate], ask: Ask) -> list[Candidate]:
-        match ask.options.priority:
-            case Priority.BALANCED:
-                return route
-            case Priority.COST:
-                key: Callable[[Candidate], float] = lambda candidate: _expected_cost(candidate, ask)  # noqa: E731
-            case Priority.QUALITY:
-                key = lambda candidate: -candidate.quality.get("overall", 0.0)  # noqa: E731
-        ask.trace.route_reason += f",priority:{ask.options.priority.value}"
-        return sorted(route, key=key)
+        return name or (rpc if rpc in self._routes else DEFAULT)
 
 
-def _expected_cost(candidate: Candidate, ask: Ask) -> float:
-    try:
-        return candidate.quote(ask).expected_cost
-    except UnsupportedByModel:
-        # It says so itself when its turn comes; the others may well answer.
-        return math.inf
+def _priced(candidates: Iterable[Candidate], ask: Ask) -> tuple[dict[str, int], dict[str, UnsupportedByModel]]:
+    """Gives what *ask* is expected to cost at each model that can do it, and why the others cannot."""
+    costs: dict[str, int] = {}
+    unable: dict[str, UnsupportedByModel] = {}
+    rpc = ask.query.rpc
+    for candidate in candidates:
+        if candidate.tasks is not None and rpc not in candidate.tasks:
+            served = ", ".join(sorted(candidate.tasks))
+            unable[candidate.name] = UnsupportedByModel(f"{candidate.name} is not asked for {rpc}, only for {served}")
+            continue
+        try:
+            costs[candidate.name] = candidate.quote(ask).expected_cost
+        except UnsupportedByModel as exc:
+            # Its traceback leads back here: a cycle would keep the call's images until the collector runs.
+            unable[candidate.name] = exc.with_traceback(None)
+    return costs, unable
+
+
+def _nobody_can(unable: Mapping[str, UnsupportedByModel]) -> UnsupportedByModel:
+    if len(unable) == 1:
+        return next(iter(unable.values()))
+    return UnsupportedByModel(
+        f"no model can do this call: {'; '.join(map(str, unable.values()))}",
+        metadata={"attempts": ",".join(f"{name}:{cause.reason}" for name, cause in unable.items())},
+    )
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> UnknownModel:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gateway.metrics import Metrics
     from gateway.policies import Model
@@ -62,21 +62,43 @@ class Readiness:
             for name, model in self._models.items():
                 group.create_task(self._look_at(name, model))
 
-    async def watch(self, interval_s: float) -> None:
+    async def watch(self, interval_s: Callable[[], float]) -> None:
         """Looks again *interval_s* seconds after each look, forever."""
         while True:
             await self.look()
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s())
+
+    async def ask(self, models: Mapping[str, Model]) -> dict[str, bool]:
+        """Tells which of *models* are ready; those that are watched anyhow are left out."""
+        new = {name: model for name, model in models.items() if self._models.get(name) is not model}
+        ready = await asyncio.gather(*(self._ask(name, model) for name, model in new.items()))
+        return dict(zip(new, ready, strict=True))
+
+    def change(self, models: Mapping[str, Model], ready: Mapping[str, bool]) -> None:
+        """Watches *models* from now on; *ready* is what `ask` told of them, so that none seems gone in between."""
+        before, self._models = self._models, models
+        self._ready = {name: self._ready.get(name, False) for name in models}
+        for name, model in models.items():
+            if before.get(name) is not model:
+                self._note(name, ready=ready[name])
+        self._announce()
 
     async def _look_at(self, name: str, model: Model) -> None:
+        ready = await self._ask(name, model)
+        if self._models.get(name) is model:
+            self._note(name, ready=ready)
+
+    async def _ask(self, name: str, model: Model) -> bool:
         try:
             async with asyncio.timeout(self._longest_look_s):
-                ready = await model.ready()
+                return await model.ready()
         except TimeoutError:
-            ready = False
+            return False
         except Exception as exc:  # noqa: BLE001  a bug in one adapter must not end the watch over all
             _log.error("readiness_check_failed", model=name, exc_info=exc)
-            ready = False
+            return False
+
+    def _note(self, name: str, *, ready: bool) -> None:
         self._metrics.model_ready(name, ready=ready)
         if ready != self._ready[name]:
             self._ready[name] = ready

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from string import punctuation
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,10 @@ from gateway.server.parse import parse
 from visiongateway.v1 import vision_service_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from google.protobuf.message import Message
 
     from gateway.domain import Clock, Options
     from gateway.metrics import Metrics
@@ -40,7 +44,24 @@ SERVICE = vision_service_pb2.DESCRIPTOR.services_by_name["VisionService"]
 _DEADLINE_SLACK_S = 0.05
 _DEADLINE_SLACK_SHARE = 0.01
 
+_HANDLERS = {False: grpc.stream_unary_rpc_method_handler, True: grpc.stream_stream_rpc_method_handler}
+
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What calls are answered with, until the settings change; each call has one of it from its headers to its end."""
+
+    methods: Mapping[str, Method]
+    turnstile: Turnstile
+    settings: ServerSettings
+
+    def __post_init__(self) -> None:
+        """Raises LookupError unless there is one method for each RPC of the proto."""
+        names = {method.name for method in SERVICE.methods}
+        if names != self.methods.keys():
+            raise LookupError(f"proto and methods differ: {', '.join(sorted(names ^ self.methods.keys()))}")
 
 
 class Service(grpc.GenericRpcHandler):
@@ -52,26 +73,20 @@ class Service(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        methods: Mapping[str, Method],
+        current: Callable[[], AbstractContextManager[Serving]],
         *,
         admission: Admission,
-        turnstile: Turnstile,
         metrics: Metrics,
-        settings: ServerSettings,
         clock: Clock,
     ) -> None:
-        """Raises LookupError unless there is one method for each RPC of the proto."""
-        names = {method.name for method in SERVICE.methods}
-        if names != methods.keys():
-            raise LookupError(f"proto and methods differ: {', '.join(sorted(names ^ methods.keys()))}")
+        """*current* gives what a call that begins now is answered with; its context lasts as long as the call."""
+        self._current = current
         self._admission = admission
-        self._turnstile = turnstile
         self._metrics = metrics
-        self._settings = settings
         self._clock = clock
         self._handlers: dict[str, _Handler] = {
-            f"/{SERVICE.full_name}/{name}": grpc.stream_unary_rpc_method_handler(partial(self._serve, method))
-            for name, method in methods.items()
+            f"/{SERVICE.full_name}/{method.name}": _HANDLERS[method.server_streaming](partial(self._serve, method.name))
+            for method in SERVICE.methods
         }
         self._unknown: _Handler = grpc.stream_unary_rpc_method_handler(partial(self._serve, None))
 
@@ -82,17 +97,21 @@ class Service(grpc.GenericRpcHandler):
             return None
         return self._handlers.get(method, self._unknown)
 
-    async def _serve(self, method: Method | None, _: object, context: Context) -> bytes:
-        """Answers one call; whatever goes wrong is counted, logged, and told to the caller."""
+    async def _serve(self, rpc: str | None, _: object, context: Context) -> bytes | None:
+        """Answers one call; whatever goes wrong is counted, logged, and told to the caller.
+
+        Gives the one message of a unary call; those of a stream have been written.
+        """
         record = access.Record(
-            rpc=method.rpc if method else "unknown",
+            rpc=rpc or "unknown",
             request_id=correlation.request_id(context.invocation_metadata()),
             received_at=self._clock(),
             trace=Trace(),
         )
         allowed_s: float | None = context.time_remaining()
         try:
-            answer = await self._answer(method, context, record, allowed_s)
+            with self._current() as serving:
+                answer = await self._answer(serving, rpc, context, record, allowed_s)
         except asyncio.CancelledError as exc:
             self._gone(record, exc, allowed_s, context.time_remaining())
             raise
@@ -110,18 +129,20 @@ class Service(grpc.GenericRpcHandler):
         return await context.abort(failure.code, told.message, (*_trailers(record), *status.trailers(failure, told)))
 
     async def _answer(
-        self, method: Method | None, context: Context, record: access.Record, allowed_s: float | None
-    ) -> bytes:
-        if method is None:
+        self, serving: Serving, rpc: str | None, context: Context, record: access.Record, allowed_s: float | None
+    ) -> bytes | None:
+        if rpc is None:
             raise UnknownMethod("the service has no such method")
-        given_s = self._settings.default_deadline_s if allowed_s is None else allowed_s
-        given_s = min(given_s, self._settings.max_deadline_s)
+        method, settings = serving.methods[rpc], serving.settings
+        given_s = settings.default_deadline_s if allowed_s is None else allowed_s
+        given_s = min(given_s, settings.max_deadline_s)
         async with (
             self._admission.admit() as seat,
-            self._turnstile.enter(context.invocation_metadata(), given_s) as principal,
+            serving.turnstile.enter(context.invocation_metadata(), given_s) as principal,
         ):
             record.principal = principal
-            request, options = await self._receive(method, context, record, seat, given_s)
+            wait_s = min(settings.body_timeout_s, given_s)
+            request, options = await self._receive(method, context, record, seat, wait_s)
             left_s = given_s - record.body_s
             seat.end_after(left_s, DeadlineExceeded(f"the time of this call, {given_s:g} s, is up"))
             call = Call(
@@ -132,19 +153,17 @@ class Service(grpc.GenericRpcHandler):
                 options=options,
                 trace=record.trace,
             )
-            running = method.answer(request, call)
+            emit = _Stream(context) if SERVICE.methods_by_name[rpc].server_streaming else _Reply()
+            running = method.answer(request, call, emit)
             # Else the images stay in memory here too for as long as the model thinks.
             del request
-            response = await running
-            record.info = getattr(response, "info", None)
-            answer: bytes = response.SerializeToString()
-            return answer
+            record.info = await running
+            return emit.reply
 
     async def _receive(
-        self, method: Method, context: Context, record: access.Record, seat: Seat, given_s: float
+        self, method: Method, context: Context, record: access.Record, seat: Seat, wait_s: float
     ) -> tuple[Any, Options]:
-        """Reads the request within the time there is for it, and checks it."""
-        wait_s = min(self._settings.body_timeout_s, given_s)
+        """Reads the request within *wait_s* seconds, and checks it."""
         seat.end_after(wait_s, DeadlineExceeded(f"the body of this call did not arrive within {wait_s:g} s"))
         raw = await body.read(context)
         self._admission.body_read(seat)
@@ -173,6 +192,27 @@ class Service(grpc.GenericRpcHandler):
 
     def _ended(self, record: access.Record, code: StatusCode, reason: str = "") -> None:
         access.ended(record, self._metrics, code=code.name, reason=reason, now=self._clock())
+
+
+@dataclass(slots=True)
+class _Reply:
+    """Keeps the one message of a unary call."""
+
+    reply: bytes | None = None
+
+    async def __call__(self, message: Message) -> None:
+        self.reply = message.SerializeToString()
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Writes each message of a streamed call at once, and waits until the caller has room for it."""
+
+    context: Context
+    reply: bytes | None = None
+
+    async def __call__(self, message: Message) -> None:
+        await self.context.write(message.SerializeToString())
 
 
 def _trailers(record: access.Record) -> tuple[tuple[str, str | bytes], ...]:

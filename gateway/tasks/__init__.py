@@ -78,6 +78,10 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
     def parse(self, text: str, query: QueryT, profile: Profile, plan: ImagePlan) -> ResponseT:
         """Reads the model's answer, repairing what can be repaired, or raises `UnusableAnswer`; leaves `info` unset."""
 
+    @abstractmethod
+    def agreement(self, first: ResponseT, second: ResponseT, query: QueryT) -> float:
+        """Gives how far two answers to *query* agree, in [0, 1]: symmetric, and 1 for equal ones; reads no `info`."""
+
     def streams(self, query: QueryT) -> bool:
         """Tells whether what a model writes for *query* is text that can be handed over word by word."""
         return False

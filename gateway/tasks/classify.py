@@ -9,7 +9,7 @@ from typing import ClassVar
 from gateway.domain import ImagePlan, Query
 from gateway.errors import UnusableAnswer, Violation
 from gateway.profiles import Profile
-from gateway.tasks import Task, Wording, _answers as answers, _checks as checks
+from gateway.tasks import Task, Wording, _agreement as agreement, _answers as answers, _checks as checks
 from gateway.tasks._labels import ClosedSet
 from gateway.tasks._records import score, string, surest_first
 from gateway.tasks._wording import label_schema, list_of, quoted
@@ -89,6 +89,9 @@ class Classify(Task[pb.ClassifyRequest, ClassifyQuery, pb.ClassifyResponse]):
             labels=[pb.Label(label=each.label, score=each.score) for each in labels[: query.max_labels]]
         )
 
+    def agreement(self, first: pb.ClassifyResponse, second: pb.ClassifyResponse, query: ClassifyQuery) -> float:
+        return agreement.of_sets(_names(first, query), _names(second, query))
+
 
 def _which(query: ClassifyQuery) -> str:
     if query.multi_label:
@@ -112,6 +115,11 @@ def _named(text: str, allowed: ClosedSet | None) -> Sequence[tuple[str, float | 
         record = element if isinstance(element, dict) else {"label": element}
         named.append((string(record, _LABEL_KEYS) or "", score(record)))
     return named
+
+
+def _names(response: pb.ClassifyResponse, query: ClassifyQuery) -> set[str]:
+    """Gives the labels, which differ in case only where the caller's own do."""
+    return {each.label if query.labels else each.label.casefold() for each in response.labels}
 
 
 TASK = Classify()

@@ -9,7 +9,7 @@ from typing import ClassVar
 from gateway.domain import ImagePlan, Query
 from gateway.errors import Violation
 from gateway.profiles import Profile
-from gateway.tasks import Task, Wording, _answers as answers, _checks as checks
+from gateway.tasks import Task, Wording, _agreement as agreement, _answers as answers, _checks as checks
 from gateway.tasks._boxes import Box, box
 from gateway.tasks._labels import ClosedSet
 from gateway.tasks._records import score, string, surest_first
@@ -103,6 +103,9 @@ class Detect(Task[pb.DetectRequest, DetectQuery, pb.DetectResponse]):
         detections = surest_first(found.values())
         return pb.DetectResponse(detections=map(_message, detections[: query.max_detections]))
 
+    def agreement(self, first: pb.DetectResponse, second: pb.DetectResponse, query: DetectQuery) -> float:
+        return agreement.of_boxes(_labelled(first, query), _labelled(second, query))
+
 
 def _label(record: dict[str, object], allowed: ClosedSet | None, labels: tuple[str, ...]) -> str | None:
     words = string(record, _LABEL_KEYS)
@@ -110,6 +113,17 @@ def _label(record: dict[str, object], allowed: ClosedSet | None, labels: tuple[s
         # Asked for one kind of object, models may leave its name out.
         return labels[0] if len(labels) == 1 else None
     return allowed.find(words) if allowed else words.strip()
+
+
+def _labelled(response: pb.DetectResponse, query: DetectQuery) -> list[tuple[str, Box]]:
+    """Lists the boxes with their labels, which differ in case only where the caller's own do."""
+    return [
+        (
+            each.label if query.labels else each.label.casefold(),
+            (each.box.x_min, each.box.y_min, each.box.x_max, each.box.y_max),
+        )
+        for each in response.detections
+    ]
 
 
 def _message(detection: _Detection) -> pb.Detection:

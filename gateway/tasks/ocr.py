@@ -11,6 +11,7 @@ from gateway.domain import ImagePlan, Query
 from gateway.errors import Violation
 from gateway.profiles import Profile
 from gateway.tasks import Task, Wording, _answers as answers, _checks as checks
+from gateway.tasks._distance import similarity
 from gateway.tasks._outlines import Outline, outline
 from gateway.tasks._records import score, string
 from gateway.tasks._wording import box_schema, list_of, quoted
@@ -99,6 +100,9 @@ class OCR(Task[pb.OCRRequest, OCRQuery, pb.OCRResponse]):
         if lines and not any(line.outline for line in lines):
             raise answers.unusable("outlines of lines")
         return pb.OCRResponse(text="\n".join(line.text for line in lines), lines=map(_message, lines))
+
+    def agreement(self, first: pb.OCRResponse, second: pb.OCRResponse, query: OCRQuery) -> float:
+        return similarity(first.text, second.text)
 
     def _parse_plain(self, text: str) -> pb.OCRResponse:
         read = answers.plain(text)

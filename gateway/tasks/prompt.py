@@ -7,10 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from google.protobuf import json_format
+
 from gateway.domain import ImagePlan, JsonSchema, Query
 from gateway.errors import Violation
 from gateway.profiles import Profile
-from gateway.tasks import Task, Wording, _answer_schema as answer_schema, _answers as answers, _checks as checks
+from gateway.tasks import (
+    Task,
+    Wording,
+    _agreement as agreement,
+    _answer_schema as answer_schema,
+    _answers as answers,
+    _checks as checks,
+)
 from gateway.tasks._strict_schema import strict
 from gateway.tasks._structured import structured
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
@@ -84,6 +93,11 @@ class Prompt(Task[pb.PromptRequest, PromptQuery, pb.PromptResponse]):
             raise answers.unusable("object of the schema given")
         answer, struct = found
         return pb.PromptResponse(text=answer, structured=struct)
+
+    def agreement(self, first: pb.PromptResponse, second: pb.PromptResponse, query: PromptQuery) -> float:
+        if query.response_schema is not None:
+            return agreement.of_fields(*(json_format.MessageToDict(each.structured) for each in (first, second)))
+        return agreement.of_answers(first.text, second.text)
 
     def images(self, request: pb.PromptRequest) -> list[tuple[str, image_pb2.Image]]:
         more = [(f"images[{index}]", image) for index, image in enumerate(request.images)]

@@ -7,10 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from google.protobuf import json_format
+
 from gateway.domain import ImagePlan, JsonSchema, Query
 from gateway.errors import Violation
 from gateway.profiles import Profile
-from gateway.tasks import Task, Wording, _answer_schema as answer_schema, _answers as answers, _checks as checks
+from gateway.tasks import (
+    Task,
+    Wording,
+    _agreement as agreement,
+    _answer_schema as answer_schema,
+    _answers as answers,
+    _checks as checks,
+)
+from gateway.tasks._questions import sort_of
 from gateway.tasks._strict_schema import strict
 from gateway.tasks._structured import structured
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
@@ -86,6 +96,11 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
             raise answers.unusable("object of the schema given")
         answer, struct = found
         return pb.VQAResponse(answer=answer, structured_answer=struct)
+
+    def agreement(self, first: pb.VQAResponse, second: pb.VQAResponse, query: VQAQuery) -> float:
+        if query.answer_schema is not None:
+            return agreement.of_fields(*(json_format.MessageToDict(each.structured_answer) for each in (first, second)))
+        return agreement.of_replies(first.answer, second.answer, sort_of(query.question))
 
     def images(self, request: pb.VQARequest) -> list[tuple[str, image_pb2.Image]]:
         more = [(f"images[{index}]", image) for index, image in enumerate(request.images)]

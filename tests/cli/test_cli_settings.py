@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from gateway import tasks
+
 GOOD = """
 [models.first]
 kind = "fake"
@@ -19,6 +21,26 @@ profile = "gemma4"
 [routes]
 text = ["second"]
 """
+CHOOSING = (
+    GOOD
+    + """
+cheap = { models = ["first", "second"], choose = "cheapest" }
+quick = { models = ["first", "second"], choose = "fastest", hedge = {} }
+
+[routes.canary]
+models = ["first", "second"]
+choose = "weights"
+weights = { first = 19, second = 1 }
+shadow = { model = "second", share = 0.01 }
+
+[routes.good]
+models = ["first", "second"]
+choose = "quality"
+tolerance = 0.05
+escalate = true
+agreement = { share = 0.1 }
+"""
+)
 BAD = """
 [server]
 grpc_adress = "127.0.0.1:1"
@@ -35,6 +57,16 @@ kind = "opnai"
 kind = "fake"
 profile = "gemma4"
 quality = 3
+
+[models.reader]
+kind = "fake"
+profile = "gemma4"
+tasks = ["OCR", "Read"]
+
+[models.idle]
+kind = "fake"
+profile = "gemma4"
+tasks = []
 """
 BAD_PROBLEMS = {
     "server.grpc_adress: no such setting",
@@ -42,6 +74,8 @@ BAD_PROBLEMS = {
     "models.gemma.keepalive_s: Input should be greater than or equal to 10",
     "models.gpt: no backend of kind 'opnai'; there are fake, openai, triton",
     "models.other.quality.overall: Input should be less than or equal to 1",
+    f"models.reader.tasks: no RPC is named Read; there are {', '.join(tasks.load())}",
+    "models.idle.tasks: names no RPC; left out, it is all that the family can do",
 }
 
 
@@ -63,13 +97,27 @@ def run(tmp_path):
     return run
 
 
-def test_good_settings_are_called_fine_and_their_routes_named(run, tmp_path):
-    (tmp_path / "gateway.toml").write_text(GOOD)
+def test_good_settings_are_called_fine_and_it_is_said_how_their_routes_choose(run, tmp_path):
+    (tmp_path / "gateway.toml").write_text(CHOOSING)
 
     result = run("check-settings", "gateway.toml")
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "gateway.toml is fine. Routes: default: first, second; text: second\n"
+    assert result.stdout.splitlines() == [
+        "gateway.toml is fine. Routes:",
+        "  default: first, second, in this order",
+        "  text: second",
+        "  cheap: the cheapest for the call of first, second",
+        "  quick: the fastest of first, second; the next model is asked too when the first one takes long",
+        (
+            "  canary: first for 95 % of calls, second for 5 % of calls; then first, second, in this order; "
+            "1 % of calls shown to second too"
+        ),
+        (
+            "  good: the best for the call's category of first, second, or a cheaper one within 0.05 of it; "
+            "doubtful answers are passed over for the next model's; 10 % of calls compared with the next model"
+        ),
+    ]
 
 
 @pytest.mark.parametrize(

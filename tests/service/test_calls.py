@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 
 import grpc
 import pytest
 
 from gateway.domain import Attempt, Options, Outcome, Priority
-from gateway.server.service import SERVICE, Service
+from gateway.server.service import SERVICE, Serving
 from tests.fixtures.served_gateway import StandInTask, caption
 from visiongateway.v1 import call_pb2
 
@@ -27,7 +26,7 @@ def test_start_fails_when_proto_and_methods_differ(names, named):
     methods = {method.name: StandInTask(method) for method in SERVICE.methods if method.name not in names}
     methods |= dict.fromkeys(names - {"OCR"}, methods["VQA"])
     with pytest.raises(LookupError, match=f"proto and methods differ: {named}"):
-        Service(methods, admission=None, turnstile=None, metrics=None, settings=None, clock=time.monotonic)
+        Serving(methods, turnstile=None, settings=None)
 
 
 async def test_the_pipeline_gets_the_request_and_the_options(served):

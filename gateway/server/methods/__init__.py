@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from gateway.server.methods.annotate import AnnotateMethod
+from gateway.server.methods.compare import CompareMethod
 from gateway.server.methods.quote import QuoteMethod
 from gateway.server.methods.task import StreamedTaskMethod, TaskMethod
 from visiongateway.v1 import vision_service_pb2 as pb
@@ -14,12 +16,26 @@ if TYPE_CHECKING:
 
     from gateway.domain import Ask, Offer, Options
     from gateway.pipeline import Call, Pipeline
+    from gateway.server.methods.models import ListModelsMethod
     from gateway.tasks import AnyTask
+    from visiongateway.v1.call_pb2 import CallInfo
 
-# Sends one message of a streamed answer; done once the caller can take another.
+# Takes one message of the answer; done once the caller can take another.
 Emit: TypeAlias = Callable[[Any], Awaitable[None]]
 
 _RPCS = pb.DESCRIPTOR.services_by_name["VisionService"].methods_by_name
+
+
+class Routing(Protocol):
+    """Who knows whom a call would be made to."""
+
+    def offers(self, ask: Ask) -> list[Offer]:
+        """Prices *ask* at each model that would be asked, in that order."""
+        ...
+
+    def able(self, ask: Ask) -> list[str]:
+        """Names every model that can answer *ask*, in the operator's order."""
+        ...
 
 
 class Method(Protocol):
@@ -39,28 +55,19 @@ class Method(Protocol):
         """Gives the options of a *request* in which everything is in range; raises like `validate.check`."""
         ...
 
+    async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
+        """Emits the answer to a checked *request*, one message unless the RPC streams, or raises a `GatewayError`.
 
-class UnaryMethod(Method, Protocol):
-    """One RPC that gives one message."""
-
-    async def answer(self, request: Any, call: Call) -> Any:
-        """Answers a checked *request*, or raises a `GatewayError`."""
-        ...
-
-
-class StreamedMethod(Method, Protocol):
-    """One RPC that gives several messages."""
-
-    async def stream(self, request: Any, call: Call, emit: Emit) -> Any:
-        """Answers a checked *request* message by message, or raises a `GatewayError`; gives the call's `CallInfo`."""
+        Gives the `info` of the whole call, where there is one.
+        """
         ...
 
 
 def bind(
-    tasks: Mapping[str, AnyTask], pipeline: Pipeline, offers: Callable[[Ask], list[Offer]]
-) -> dict[str, UnaryMethod | StreamedMethod]:
-    """Gives the method of every RPC by name; *offers* prices an ask at each model that would be asked."""
-    methods: list[UnaryMethod | StreamedMethod] = [TaskMethod(task, pipeline) for task in tasks.values()]
+    tasks: Mapping[str, AnyTask], pipeline: Pipeline, routing: Routing, listing: ListModelsMethod
+) -> dict[str, Method]:
+    """Gives the method of every RPC by name; *routing* tells whom a call would be made to."""
+    methods: list[Method] = [TaskMethod(task, pipeline) for task in tasks.values()]
     methods += [
         StreamedTaskMethod(
             task, getattr(pb, f"Stream{task.rpc}Request"), getattr(pb, f"Stream{task.rpc}Response"), pipeline
@@ -68,5 +75,10 @@ def bind(
         for task in tasks.values()
         if f"Stream{task.rpc}" in _RPCS
     ]
-    methods.append(QuoteMethod(tasks, pipeline, offers))
+    methods += [
+        QuoteMethod(tasks, pipeline, routing.offers),
+        AnnotateMethod(tasks, pipeline),
+        CompareMethod(tasks, pipeline, routing.able),
+        listing,
+    ]
     return {method.rpc: method for method in methods}

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from gateway.domain import Ask, Options, SourceImage
     from gateway.pipeline import Call, Pipeline
+    from gateway.server.methods import Emit
     from gateway.tasks import AnyTask
+    from visiongateway.v1.call_pb2 import CallInfo
 
 _MOST_TASKS = 16
 
@@ -45,8 +47,8 @@ class AnnotateMethod:
         validate.check_images([("image", request.image)], wrong)
         return validate.options(request.options)
 
-    async def answer(self, request: Any, call: Call) -> Any:
-        """Gives one result for each task; raises only for what all of them share, such as the image."""
+    async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
+        """Emits one result for each task; raises only for what all of them share, such as the image."""
         image = self._pipeline.image(self.rpc, "image", request.image)
         asks = [
             self._ask(each, f"tasks[{index}].", request.options, image, call)
@@ -56,11 +58,13 @@ class AnnotateMethod:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(self._result(name, ask, call)) for name, ask in asks]
         attempts = [attempt for _, ask in asks for attempt in ask.trace.attempts]
-        return pb.AnnotateResponse(
+        answer = pb.AnnotateResponse(
             results=[each.result() for each in running],
             usage=info.usage(sum((attempt.usage for attempt in attempts), Usage())),
             cost_nano_usd=sum(attempt.cost_nano_usd for attempt in attempts),
         )
+        await emit(answer)
+        return None
 
     def _violations(self, each: Any, at: str) -> list[Violation]:
         try:

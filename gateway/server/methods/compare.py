@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.pipeline import Call, Pipeline
     from gateway.server.methods import Emit
     from gateway.tasks import AnyTask
+    from visiongateway.v1.call_pb2 import CallInfo
 
 _MOST_MODELS = 16
 
@@ -42,7 +43,7 @@ class CompareMethod:
             raise InvalidField(wrong)
         return validate.check(task, inner, at=f"{name}.")
 
-    async def stream(self, request: Any, call: Call, emit: Emit) -> Any:
+    async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         """Emits a message for each model, and the last one with the agreement; raises where no model can be asked."""
         task, name, inner = asked(request, self._tasks)
         ask = self._pipeline.ask(task, inner, call)
@@ -66,6 +67,7 @@ class CompareMethod:
             for first, second in combinations(in_order, 2)
         ]
         await emit(pb.CompareResponse(agreement=pb.Agreement(pairs=pairs)))
+        return None
 
     async def _ask(self, model: str, ask: Ask, call: Call, name: str) -> pb.CompareResponse:
         own = replace(ask, options=replace(ask.options, model=model, allow_fallback=False), trace=Trace())

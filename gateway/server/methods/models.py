@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from gateway.domain import Availability, Listing, RouteListing
     from gateway.pipeline import Call
+    from gateway.server.methods import Emit
+    from visiongateway.v1.call_pb2 import CallInfo
 
 
 class ListModelsMethod:
@@ -36,14 +38,16 @@ class ListModelsMethod:
     def check(self, request: Any) -> Options:
         return Options()
 
-    async def answer(self, request: Any, call: Call) -> Any:
-        return pb.ListModelsResponse(
+    async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
+        answer = pb.ListModelsResponse(
             models=[self._model(each) for each in self._models],
             routes=[
                 model_pb2.Route(name=each.name, models=each.models, choose=each.choose, escalates=each.escalates)
                 for each in self._routes
             ],
         )
+        await emit(answer)
+        return None
 
     def _model(self, model: Listing) -> model_pb2.Model:
         seconds = {rpc: self._expected_s(rpc, model.name) for rpc in model.tasks}

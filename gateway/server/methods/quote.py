@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from gateway.domain import Ask, Offer, Options
     from gateway.pipeline import Call, Pipeline
+    from gateway.server.methods import Emit
     from gateway.tasks import AnyTask
+    from visiongateway.v1.call_pb2 import CallInfo
 
 _NANO = 1_000_000_000
 
@@ -35,13 +37,14 @@ class QuoteMethod:
         task, name, inner = asked(request, self._tasks)
         return validate.check(task, inner, at=f"{name}.")
 
-    async def answer(self, request: Any, call: Call) -> Any:
+    async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         task, name, inner = asked(request, self._tasks)
         try:
             ask = self._pipeline.ask(task, inner, call, header_only=True)
         except InvalidImage as exc:
             raise InvalidImage(str(exc), limit=exc.limit, field=f"{name}.{exc.field}") from None
-        return pb.QuoteResponse(candidates=[_candidate(offer) for offer in self._offers(ask)])
+        await emit(pb.QuoteResponse(candidates=[_candidate(offer) for offer in self._offers(ask)]))
+        return None
 
 
 def _candidate(offer: Offer) -> pb.QuoteCandidate:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gateway.pipeline import Call, Pipeline
     from gateway.server.methods import Emit
     from gateway.tasks import AnyTask
+    from visiongateway.v1.call_pb2 import CallInfo
 
 
 class TaskMethod:
@@ -27,11 +28,13 @@ class TaskMethod:
     def check(self, request: Any) -> Options:
         return validate.check(self._task, request)
 
-    async def answer(self, request: Any, call: Call) -> Any:
+    async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         running = self._pipeline.run(self._task, request, call)
         # Else the images stay in memory here too for as long as the model thinks.
         del request
-        return await running
+        response = await running
+        await emit(response)
+        return response.info  # type: ignore[no-any-return]  # Every response of a task has one.
 
 
 class StreamedTaskMethod:
@@ -48,17 +51,17 @@ class StreamedTaskMethod:
     def check(self, request: Any) -> Options:
         return validate.check(self._task, request)
 
-    async def stream(self, request: Any, call: Call, emit: Emit) -> Any:
+    async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         """Emits the text as it comes, all of it at once where it does not, and the whole answer at the end."""
         sink = _Deltas(self._response, emit)
         running = self._pipeline.run(self._task, request, call, sink)
         # Else the images stay in memory here too for as long as the model thinks.
         del request
-        answer = await running
-        if not sink.committed and (text := self._task.text(answer)):
+        response = await running
+        if not sink.committed and (text := self._task.text(response)):
             await sink.write(text)
-        await emit(self._response(answer=answer))
-        return answer.info
+        await emit(self._response(answer=response))
+        return response.info  # type: ignore[no-any-return]  # Every response of a task has one.
 
 
 @dataclass(slots=True)

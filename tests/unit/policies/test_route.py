@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from random import Random
 
 import pytest
 
 from gateway.domain import Priority
 from gateway.errors import BackendUnavailable, UnknownModel, UnsupportedByModel
 from gateway.policies.fallback import Fallback
-from gateway.policies.route import Route
+from gateway.policies.route import Route, Rule
 
 
 @pytest.fixture
@@ -24,8 +24,14 @@ def models(candidate):
 def route(models, latency, metrics, clock):
     def make(**routes):
         routes.setdefault("default", ("cheap", "good"))
-        try_in_turn = partial(Fallback, latency=latency, metrics=metrics, clock=clock)
-        return Route(models, routes, try_in_turn=try_in_turn)
+        return Route(
+            models,
+            {name: Rule(models) for name, models in routes.items()},
+            try_in_turn=lambda _, chosen: Fallback(chosen, latency=latency, metrics=metrics, clock=clock),
+            latency=latency,
+            metrics=metrics,
+            random=Random(7),  # noqa: S311  it parts the calls of a test
+        )
 
     return make
 

@@ -71,7 +71,7 @@ async def test_the_metrics_say_which_model_is_ready():
 async def test_the_watch_looks_again_and_again():
     model = Fixed(ready=False)
     readiness = _readiness(one=model)
-    watching = asyncio.create_task(readiness.watch(0.001))
+    watching = asyncio.create_task(readiness.watch(lambda: 0.001))
     change = readiness.next_change
     model.is_ready = True
     await asyncio.wait_for(change.wait(), 5)
