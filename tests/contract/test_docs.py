@@ -64,7 +64,8 @@ def test_every_setting_is_documented_and_no_other(heading, table):
 
 def test_the_example_of_routes_is_fine():
     example = re.search(r"```toml\n(\[routes\]\n.*?)```", (DOCS / "settings.md").read_text(), re.DOTALL)[1]
-    models = dict.fromkeys(("gemma-4-26b-a4b", "gemma-4-next"), {"kind": "triton"}) | {"gpt-5.5": {"kind": "openai"}}
+    kinds = {"gemma-4-26b-a4b": "triton", "gemma-4-next": "triton", "gpt-5.5": "openai"}
+    models = {name: {"kind": kind} for name, kind in kinds.items()}
 
     routes = load(models=models, **tomllib.loads(example)).routes
 
