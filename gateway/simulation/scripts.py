@@ -47,9 +47,7 @@ class Given:
         return self.verdicts[call][model]
 
 
-def every_way(
-    category: str, behaviours: Mapping[str, Behaviour]
-) -> Iterator[tuple[Fraction, dict[str, Verdict]]]:
+def every_way(category: str, behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[Fraction, dict[str, Verdict]]]:
     """Yields every way in which the models may answer a call of *category*, and how probable it is, never 0.
 
     The probabilities add up to 1; models' verdicts are independent.
