@@ -53,6 +53,21 @@ class Backend(Protocol):
         ...
 
 
+class Whole:
+    """A backend whose answers come whole."""
+
+    @property
+    def streams(self) -> bool:
+        """It does not."""
+        return False
+
+    def stream(
+        self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
+    ) -> AsyncGenerator[str | Completion]:
+        """Raises, for nobody calls it."""
+        raise NotImplementedError
+
+
 def parse_options(kind: str, raw: Mapping[str, object]) -> BaseModel:
     """Checks the settings of one backend.
 

@@ -20,6 +20,7 @@ import structlog
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
+from gateway.backends import Whole
 from gateway.backends._openai_answer import completion, estimate
 from gateway.backends._openai_errors import failure
 from gateway.backends._openai_request import Body
@@ -90,7 +91,7 @@ def _http(options: Options) -> httpx2.AsyncClient:
     )
 
 
-class OpenAI:
+class OpenAI(Whole):
     """One model at one provider."""
 
     def __init__(self, http: httpx2.AsyncClient, options: Options, key: SecretStr, clock: Clock) -> None:
@@ -131,11 +132,6 @@ class OpenAI:
             late.estimated = True
             raise late from error
         return completion(content, prompt, images, model=self._options.model)
-
-    @property
-    def streams(self) -> bool:
-        """Answers come whole."""
-        return False
 
     async def ready(self) -> bool:
         """Tells whether there is a key that works as far as known, and a server that can be reached.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import gateway
-from gateway.cli import calling, costs, ledger, listing, output, process, serving
+from gateway.cli import calling, costs, ledger, listing, output, process, serving, simulating
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ calling.register(app)
 listing.register(app)
 costs.register(app)
 ledger.register(app)
+simulating.register(app)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so

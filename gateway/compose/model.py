@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from gateway.backends import open_backend
+from gateway.concurrency import Fixed, Gradient
 from gateway.model import ProfiledModel
 from gateway.policies import Candidate
 from gateway.policies.account import Account
@@ -16,6 +17,7 @@ from gateway.policies.budget import Budget
 from gateway.policies.cap import Cap
 from gateway.policies.limit import Limit
 from gateway.policies.pace import Pace
+from gateway.policies.retry import Retry, RetryBudget
 from gateway.quoting import Quoter
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Shared:
     metrics: Metrics
     clock: Clock
     random: Random = field(default_factory=Random)  # It parts load, and keeps nothing secret.
+    retries: RetryBudget = field(default_factory=RetryBudget)
     ledger: Ledger | None = None
     budgets: Budgets | None = None
     token_rates: TokenRates | None = None
@@ -86,10 +89,12 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
     model = Limit(
         model,
         name=plan.name,
-        max_inflight=settings.max_inflight,
+        concurrency=Gradient(settings.max_inflight, clock) if settings.adaptive else Fixed(settings.max_inflight),
         max_queue=settings.max_queue,
+        latency=shared.latency,
         metrics=metrics,
         clock=clock,
+        random=shared.random,
     )
     breaker = None
     if settings.breaker:
@@ -98,6 +103,17 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
     if not plan.price.free:
         model = Appraise(model, name=plan.name, quote=quoter.quote, metrics=metrics)
     model = Cap(model, name=plan.name, fit=quoter.fit, metrics=metrics)
+    if settings.retry:
+        model = Retry(
+            model,
+            name=plan.name,
+            **settings.retry.model_dump(),
+            budget=shared.retries,
+            latency=shared.latency,
+            metrics=metrics,
+            clock=clock,
+            random=shared.random,
+        )
     return Candidate(
         plan.name,
         model,

@@ -49,7 +49,7 @@ class Fallback:
                 return await candidate.model.answer(self._share(ask, candidate, later))
             except (DeadlineExceeded, DeadlineTooShort):
                 # The last one had all of the time: timers may go off a little before the clock gets there.
-                if not later or self._clock() >= ask.deadline:
+                if not later or self._clock() >= ask.deadline or (ask.sink is not None and ask.sink.committed):
                     raise
                 failures.append(BackendUnavailable(f"{candidate.name} did not answer in its share of the time"))
             except GatewayError as exc:
@@ -82,11 +82,17 @@ class Fallback:
             return replace(ask, last_resort=all(each.is_open() for each in self._candidates))
         now = self._clock()
         left = ask.deadline - now
+        has_next = ask.has_next or any(self._could_answer(each, left, ask) for each in later)
         own = self._latency.expected_s(ask.query.rpc, candidate.name)
         of_next = self._latency.p95_s(ask.query.rpc, later[0].name)
         if own is None or of_next is None or own > left - of_next:
-            return replace(ask, deadline=now + left * _SHARE)
-        return replace(ask, deadline=ask.deadline - of_next)
+            return replace(ask, deadline=now + left * _SHARE, has_next=has_next)
+        return replace(ask, deadline=ask.deadline - of_next, has_next=has_next)
+
+    def _could_answer(self, candidate: Candidate, left: float, ask: Ask) -> bool:
+        """Tells whether *candidate*, asked after others, is neither paused nor known to be too slow."""
+        takes = self._latency.expected_s(ask.query.rpc, candidate.name)
+        return not candidate.is_open() and (takes is None or takes <= left)
 
 
 def _most_telling(failures: Sequence[GatewayError], ask: Ask) -> GatewayError:

@@ -26,7 +26,7 @@ class RetrySettings(Table):
 
     # Times one call asks it at most, the first included.
     attempts: int = Field(default=3, ge=1, le=10)
-    # Seconds to wait before the second attempt at most, and before any; each wait is drawn below twice the last one's.
+    # Seconds to wait at least, and at most; each wait is drawn between the least and three times the last one.
     wait_s: float = Field(default=0.1, gt=0, le=10)
     longest_wait_s: float = Field(default=2.0, gt=0, le=60)
 

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.backends import Whole
 from gateway.domain import Completion, SentImage
 from gateway.errors import BackendUnavailable, DeadlineExceeded
 from gateway.imaging import Preparer
@@ -45,7 +46,7 @@ class Unprepared(Preparer):
         return SentImage(source.data, source.media_type, plan)
 
 
-class Simulated:
+class Simulated(Whole):
     """The simulated model. Equal seeds give equal answers and times, whichever models are asked besides."""
 
     def __init__(self, name: str, profile: Profile, behaviour: Behaviour, script: Script, *, seed: int) -> None:

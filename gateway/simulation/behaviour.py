@@ -77,12 +77,12 @@ DEFAULTS: Mapping[str, Behaviour] = {
     # an image is a guess.
     "gemma4": Behaviour(
         right={
-            OVERALL: "46/67",
-            "defect": "12/15",
-            "document": "8/9",
-            "counting": "1/10",
-            "object": "12/14",
-            "spatial": "13/19",
+            OVERALL: Fraction(46, 67),
+            "defect": Fraction(12, 15),
+            "document": Fraction(8, 9),
+            "counting": Fraction(1, 10),
+            "object": Fraction(12, 14),
+            "spatial": Fraction(13, 19),
         },
         input_tokens=294,
         output_tokens=214,
@@ -93,12 +93,12 @@ DEFAULTS: Mapping[str, Behaviour] = {
     # Seconds: fitted to 24 calls that Roboflow's vlm-exam published (R2 0.91), and what they are spread around it.
     "gpt55": Behaviour(
         right={
-            OVERALL: "52/67",
-            "defect": "13/15",
-            "document": "8/9",
-            "counting": "3/10",
-            "object": "13/14",
-            "spatial": "15/19",
+            OVERALL: Fraction(52, 67),
+            "defect": Fraction(13, 15),
+            "document": Fraction(8, 9),
+            "counting": Fraction(3, 10),
+            "object": Fraction(13, 14),
+            "spatial": Fraction(15, 19),
         },
         input_tokens=1400,
         output_tokens=138,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway import tasks
@@ -24,7 +25,7 @@ from gateway.simulation.loop import VirtualTimeLoop
 from gateway.simulation.trace import DEFAULT_SIDE_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from gateway.domain import Attempt
     from gateway.policies import Model
@@ -75,7 +76,7 @@ class Simulation:
 
         Raises `SettingsError` with every problem of the models. Starts an event loop, and so cannot run on one.
         """
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        with _silence(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             return runner.run(self._replay(calls, script, route))
 
     async def _replay(self, calls: Mapping[str, Call], script: Script, route: str | None) -> Replayed:
@@ -135,6 +136,17 @@ async def _end(ask: Ask, model: Model, script: Script) -> End:
         right = script.verdict(ask.request_id, answered).right
     seconds = asyncio.get_running_loop().time() - started
     return End(answered, reason, right, seconds, tuple(ask.trace.attempts))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps out of this process' log what happens to models that are not there."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("CRITICAL"))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _escalations(registry: CollectorRegistry) -> dict[str, int]:

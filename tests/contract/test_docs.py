@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from prometheus_client import CollectorRegistry
 from gateway import app, errors
 from gateway.metrics import Metrics
 from gateway.settings import (
+    AgreementSettings,
     BudgetsSettings,
     CacheSettings,
+    HedgeSettings,
     ImageSettings,
     LedgerSettings,
     ModelSettings,
     PrincipalSettings,
+    RouteSettings,
     ServerSettings,
+    ShadowSettings,
     load,
 )
 
@@ -45,12 +50,26 @@ def section(text, heading):
         ("## `[principals.NAME]`", PrincipalSettings),
         ("## `[budgets]`", BudgetsSettings),
         ("## `[cache]`", CacheSettings),
+        ("### `[routes.NAME]`", RouteSettings),
+        ("### `[routes.NAME.agreement]`", AgreementSettings),
+        ("### `[routes.NAME.hedge]`", HedgeSettings),
+        ("### `[routes.NAME.shadow]`", ShadowSettings),
     ],
 )
 def test_every_setting_is_documented_and_no_other(heading, table):
     text = section((DOCS / "settings.md").read_text(), heading)
 
     assert named_in(text) == set(table.model_fields)
+
+
+def test_the_example_of_routes_is_fine():
+    example = re.search(r"```toml\n(\[routes\]\n.*?)```", (DOCS / "settings.md").read_text(), re.DOTALL)[1]
+    kinds = {"gemma-4-26b-a4b": "triton", "gemma-4-next": "triton", "gpt-5.5": "openai"}
+    models = {name: {"kind": kind} for name, kind in kinds.items()}
+
+    routes = load(models=models, **tomllib.loads(example)).routes
+
+    assert {route.choose for route in routes.values()} == {"order", "cheapest", "weights", "quality"}
 
 
 @pytest.mark.parametrize("kind", ["triton", "openai"])

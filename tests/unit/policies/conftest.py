@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain import Answer, Ask, Completion, ImagePlan, Options, Query, Quote, SourceImage
+from gateway.domain import Answer, Ask, Attempt, Completion, ImagePlan, Options, Outcome, Query, Quote, SourceImage
 from gateway.errors import GatewayError
 from gateway.latency import Latency
 from gateway.metrics import Metrics
@@ -48,6 +50,32 @@ class ScriptedModel:
         return self.is_ready
 
 
+class HeldModel:
+    """Stands in for a model that answers or fails when told, and records every attempt as an account does."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.go = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.cost = 0
+
+    async def answer(self, ask):
+        self.asked.set()
+        reason = "CANCELLED"
+        try:
+            await self.go.wait()
+            reason = "FAILED"
+            answer = await self.inner.answer(ask)
+            reason = ""
+        finally:
+            outcome = Outcome.FAILED if reason else Outcome.OK
+            ask.trace.attempts.append(Attempt(self.inner.name, outcome, reason, cost_nano_usd=self.cost))
+        return answer
+
+    async def ready(self):
+        return True
+
+
 @dataclass(frozen=True)
 class AnyQuery(Query):
     rpc = "Caption"
@@ -56,6 +84,18 @@ class AnyQuery(Query):
 @pytest.fixture
 def clock():
     return FakeClock()
+
+
+class LeastRandom(Random):
+    """Draws the least of every range."""
+
+    def uniform(self, a, b):
+        return a
+
+
+@pytest.fixture
+def random():
+    return LeastRandom(0)
 
 
 @pytest.fixture
@@ -147,3 +187,22 @@ def call(ask):
 @pytest.fixture
 def state(sample):
     return lambda: State(sample("vision_gateway_breaker_state", model="m"))
+
+
+@pytest.fixture
+def held(candidate):
+    """A candidate that is held, and its model."""
+
+    def make(name, *steps, **facts):
+        made = candidate(name, *steps, **facts)
+        model = HeldModel(made.model)
+        return replace(made, model=model), model
+
+    return make
+
+
+@pytest.fixture
+async def no_task_is_left():
+    """Fails a test that leaves a task behind."""
+    yield
+    assert asyncio.all_tasks() - {asyncio.current_task()} == set()

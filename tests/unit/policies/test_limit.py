@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.concurrency import Fixed
 from gateway.domain import Outcome
 from gateway.errors import Overloaded
 from gateway.policies.limit import Limit
@@ -32,10 +33,19 @@ class HeldModel:
 
 
 @pytest.fixture
-def limited(model, metrics, clock):
+def limited(model, latency, metrics, clock, random):
     def make(max_inflight, max_queue):
         held = HeldModel(model())
-        limit = Limit(held, name="m", max_inflight=max_inflight, max_queue=max_queue, metrics=metrics, clock=clock)
+        limit = Limit(
+            held,
+            name="m",
+            concurrency=Fixed(max_inflight),
+            max_queue=max_queue,
+            latency=latency,
+            metrics=metrics,
+            clock=clock,
+            random=random,
+        )
         return held, limit
 
     return make

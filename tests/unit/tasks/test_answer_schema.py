@@ -31,7 +31,7 @@ def an_object(**keywords):
     ],
 )
 def test_a_schema_of_an_object_is_right(schema):
-    assert list(violations(struct(schema))) == []
+    assert list(violations("answer_schema", struct(schema))) == []
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_a_schema_of_an_object_is_right(schema):
     ],
 )
 def test_what_is_wrong_with_a_schema_is_said(schema, field, description):
-    assert list(violations(struct(schema))) == [Violation(field, description)]
+    assert list(violations("answer_schema", struct(schema))) == [Violation(field, description)]
 
 
 def test_references_that_multiply_are_stopped():
     double = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(40)}
     schema = an_object(properties={"a": {"$ref": "#/$defs/d0"}}, **{"$defs": {**double, "d40": {}}})
 
-    assert list(violations(struct(schema))) == [
+    assert list(violations("answer_schema", struct(schema))) == [
         Violation("answer_schema", "is too large or too deep once its references are written out")
     ]
 

@@ -66,7 +66,19 @@ def test_the_images_of_a_question_come_in_order_with_their_paths():
 
 def test_there_is_a_task_for_every_rpc_that_answers_about_an_image():
     methods = pb.DESCRIPTOR.services_by_name["VisionService"].methods_by_name
-    about_tasks = {name for name, method in methods.items() if "task" in method.input_type.oneofs_by_name}
+    streamed = {name for name in methods if name.startswith("Stream")}
+    about_tasks = {"Annotate", "Compare", "ListModels", "Quote"}
 
-    assert set(TASKS) == set(methods) - about_tasks
-    assert about_tasks == {"Quote"}
+    assert set(TASKS) == set(methods) - streamed - about_tasks
+    assert streamed == {f"Stream{rpc}" for rpc in ("Caption", "OCR", "VQA", "Prompt")}
+
+
+@pytest.mark.parametrize("rpc", ["Caption", "OCR", "VQA", "Prompt"])
+def test_a_streamed_rpc_takes_what_its_unary_one_takes(rpc):
+    unary, streamed = (getattr(pb, f"{prefix}{rpc}Request").DESCRIPTOR for prefix in ("", "Stream"))
+    facts = [
+        [(field.name, field.number, field.type, field.label, field.message_type) for field in each.fields]
+        for each in (unary, streamed)
+    ]
+
+    assert facts[1] == facts[0]

@@ -1,0 +1,128 @@
+"""How many calls a model is asked at once: a fixed number, or one that follows how fast it answers.
+
+`Gradient` is after Netflix's Gradient2 limit
+(https://github.com/Netflix/concurrency-limits/blob/main/concurrency-limits-core/src/main/java/com/netflix/concurrency/limits/limit/Gradient2Limit.java),
+with the headroom of Envoy's adaptive concurrency filter
+(https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter), the square
+root of the limit. docs/decisions tells why, and what differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.domain import Clock
+
+_FIRST = 20
+_FLOOR = 4
+# A window ends after so many answers and so many seconds, both.
+_FEWEST = 10
+_WINDOW_S = 1.0
+# So many times as slow as usual is not yet taken for overload: answers of one kind differ in length.
+_TOLERANCE = 2.0
+_STEEPEST = 0.5
+# Of the limit, what a model that says it is overloaded leaves.
+_BACKOFF = 0.9
+# What is usual follows faster answers by a fifth each window, slower ones within ten minutes.
+_FALL = 0.2
+_RISE_S = 600.0
+# A window that took longer, for want of calls, says no more about time than one of so many seconds.
+_LONGEST_WINDOW_S = 60.0
+
+
+class Concurrency(Protocol):
+    """Says how many calls may be in flight, and learns from those that were."""
+
+    @property
+    def limit(self) -> int:
+        """Calls at once, 1 at least."""
+        ...
+
+    def took(self, kind: str, seconds: float, inflight: int) -> None:
+        """Learns that a call of *kind* took *seconds*, and how many were in flight when it began, itself included."""
+        ...
+
+    def overloaded(self) -> None:
+        """Learns that the model turned a call away because it has too many."""
+        ...
+
+
+class Fixed:
+    """Always the same."""
+
+    def __init__(self, limit: int) -> None:
+        """*limit* is at least 1."""
+        self.limit = limit
+
+    def took(self, kind: str, seconds: float, inflight: int) -> None:
+        """Learns nothing."""
+
+    def overloaded(self) -> None:
+        """Learns nothing."""
+
+
+class Gradient:
+    """Shrinks while answers take more than twice as long as usual, grows while they do not and the room is used.
+
+    Kinds of calls that differ in how long they take are each measured against what is usual for them.
+    """
+
+    def __init__(self, ceiling: int, clock: Clock) -> None:
+        """Stays between 4 and *ceiling*, at least 1, and starts at 20; or at the ceiling where that is lower."""
+        self._ceiling = float(ceiling)
+        self._floor = float(min(_FLOOR, ceiling))
+        self._limit = float(min(_FIRST, ceiling))
+        self._clock = clock
+        self._usual_s: dict[str, float] = {}
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._count = self._most_inflight = 0
+        self._began_at = clock()
+        self._backed_off_at = -math.inf
+
+    @property
+    def limit(self) -> int:
+        """Calls at once."""
+        return int(self._limit)
+
+    def took(self, kind: str, seconds: float, inflight: int) -> None:
+        """Learns from an answer, or from a deadline that passed without one after *seconds*."""
+        self._seconds[kind].append(seconds)
+        self._count += 1
+        self._most_inflight = max(self._most_inflight, inflight)
+        if self._count >= _FEWEST and self._clock() - self._began_at >= _WINDOW_S:
+            self._end()
+
+    def overloaded(self) -> None:
+        """Shrinks by a tenth, once a second at most: many calls may be told of one and the same overload."""
+        now = self._clock()
+        if now - self._backed_off_at >= _WINDOW_S:
+            self._backed_off_at = now
+            self._resize(self._limit * _BACKOFF)
+            self._begin()
+
+    def _begin(self) -> None:
+        self._began_at = self._clock()
+        self._seconds.clear()
+        self._count = 0
+        self._most_inflight = 0
+
+    def _end(self) -> None:
+        passed_s = min(self._clock() - self._began_at, _LONGEST_WINDOW_S)
+        slowness = 0.0
+        for kind, seconds in self._seconds.items():
+            mean_s = max(sum(seconds) / len(seconds), 1e-6)
+            usual_s = self._usual_s.setdefault(kind, mean_s)
+            slowness += mean_s / usual_s * len(seconds) / self._count
+            weight = _FALL if mean_s < usual_s else 1 - math.exp(-passed_s / _RISE_S)
+            self._usual_s[kind] = usual_s + weight * (mean_s - usual_s)
+        # A limit that is not used is neither the cause of slow answers nor shown to be too low.
+        if self._most_inflight * 2 >= self.limit:
+            gradient = min(max(_TOLERANCE / slowness, _STEEPEST), 1.0)
+            self._resize(self._limit * gradient + math.sqrt(self._limit))
+        self._begin()
+
+    def _resize(self, limit: float) -> None:
+        self._limit = min(max(limit, self._floor), self._ceiling)

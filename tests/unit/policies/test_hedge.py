@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from gateway.errors import BackendUnavailable, DeadlineExceeded, Refused, UnusableAnswer
+from gateway.policies.fallback import Fallback
+from gateway.policies.hedge import Hedge
+
+SOON = 1e-6
+NEVER = 600.0
+
+
+@pytest.fixture
+def hedge(latency, metrics, clock):
+    def make(*candidates, after_s=SOON):
+        in_turn = partial(Fallback, latency=latency, metrics=metrics, clock=clock)
+        return Hedge(candidates, in_turn=in_turn, after_s=after_s, latency=latency, metrics=metrics, clock=clock)
+
+    return make
+
+
+pytestmark = pytest.mark.usefixtures("no_task_is_left")
+
+
+def attempts(ask):
+    return [(each.model, each.outcome.value, each.reason) for each in ask.trace.attempts]
+
+
+def asked_fully(model):
+    return model.inner.asked[0]
+
+
+async def test_a_model_that_takes_long_is_raced_by_the_next_and_the_first_answer_is_given(hedge, held, ask, sample):
+    (first, slow), (second, quick) = held("a"), held("b")
+    asked = ask()
+    quick.go.set()
+
+    answer = await hedge(first, second).answer(asked)
+
+    assert answer.model == "b"
+    assert attempts(asked) == [("a", "failed", "CANCELLED"), ("b", "ok", "")]
+    assert sample("vision_gateway_hedges_total", rpc="Caption", outcome="second") == 1
+    assert not slow.go.is_set()
+
+
+async def test_the_first_model_may_still_win(hedge, held, ask, sample):
+    (first, slow), (second, slower) = held("a"), held("b")
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second).answer(asked))
+    await slower.asked.wait()
+    slow.go.set()
+
+    assert (await call).model == "a"
+    assert attempts(asked) == [("a", "ok", ""), ("b", "failed", "CANCELLED")]
+    assert sample("vision_gateway_hedges_total", rpc="Caption", outcome="first") == 1
+
+
+async def test_what_the_loser_cost_is_on_the_record(hedge, held, ask):
+    (first, slow), (second, quick) = held("a"), held("b")
+    slow.cost = 7
+    asked = ask()
+    quick.go.set()
+
+    await hedge(first, second).answer(asked)
+
+    assert [each.cost_nano_usd for each in asked.trace.attempts] == [7, 0]
+
+
+async def test_a_model_that_answers_in_time_is_asked_alone(hedge, candidate, ask, sample):
+    second = candidate("b")
+
+    answer = await hedge(candidate("a"), second, after_s=NEVER).answer(ask())
+
+    assert (answer.model, second.model.asked) == ("a", [])
+    assert sample("vision_gateway_hedges_total", rpc="Caption", outcome="first") is None
+
+
+async def test_a_model_that_fails_before_is_followed_by_the_next_as_ever(hedge, candidate, ask, sample):
+    answer = await hedge(candidate("a", BackendUnavailable("down")), candidate("b"), after_s=NEVER).answer(ask())
+
+    assert answer.model == "b"
+    assert sample("vision_gateway_fallbacks_total", rpc="Caption", reason="BACKEND_UNAVAILABLE") == 1
+
+
+async def test_unset_the_time_is_what_nineteen_of_twenty_calls_take(hedge, held, ask, takes):
+    (first, _), (second, quick) = held("a"), held("b")
+    takes("a", SOON)
+    quick.go.set()
+
+    assert (await hedge(first, second, after_s=None).answer(ask())).model == "b"
+
+
+async def test_while_that_is_not_known_nobody_is_raced(hedge, held, candidate, ask):
+    first, slow = held("a")
+    second = candidate("b")
+    call = asyncio.create_task(hedge(first, second, after_s=None).answer(ask()))
+    await slow.asked.wait()
+    slow.go.set()
+
+    assert (await call).model == "a"
+    assert second.model.asked == []
+
+
+async def test_a_model_that_lost_is_known_to_take_at_least_the_time_it_was_given(hedge, held, ask, takes, latency):
+    (first, _), (second, quick) = held("a"), held("b")
+    takes("a", SOON)
+    quick.go.set()
+    for _ in range(64):
+        await hedge(first, second, after_s=None).answer(ask())
+
+    assert latency.p95_s("Caption", "a") == SOON
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked_model"), [(None, "a"), (9, "a"), (10, "b")], ids=["no_limit", "too_low", "room_for_both"]
+)
+async def test_a_model_that_costs_is_raced_only_where_both_worst_cases_fit(hedge, held, ask, limit, asked_model):
+    (first, slow), (second, quick) = held("a", cost=4), held("b", cost=6)
+    quick.go.set()
+    call = asyncio.create_task(hedge(first, second).answer(ask(max_cost_nano_usd=limit)))
+    await slow.asked.wait()
+    if asked_model == "a":
+        # Long enough for a timer that is due; the second model would answer at once.
+        await asyncio.sleep(0.01)
+        slow.go.set()
+
+    assert (await call).model == asked_model
+
+
+async def test_a_model_that_costs_may_cost_no_more_than_the_first_one_leaves(hedge, held, ask):
+    (first, _), (second, quick) = held("a", cost=4), held("b", cost=6)
+    quick.go.set()
+
+    await hedge(first, second).answer(ask(max_cost_nano_usd=12))
+
+    assert asked_fully(quick).options.max_cost_nano_usd == 8
+
+
+@pytest.mark.parametrize("second", [{"is_open": True}, {"takes": 11.0}], ids=["paused", "too_slow"])
+async def test_a_model_that_is_paused_or_would_be_late_is_not_asked(hedge, held, ask, takes, second):
+    takes("b", second.pop("takes", 1.0))
+    (first, slow), (next_one, quick) = held("a"), held("b", **second)
+    call = asyncio.create_task(hedge(first, next_one).answer(ask()))
+    await slow.asked.wait()
+    await asyncio.sleep(0.01)
+    slow.go.set()
+
+    assert (await call).model == "a"
+    assert not quick.asked.is_set()
+
+
+async def test_text_that_is_read_as_it_is_written_has_one_writer(hedge, held, candidate, ask):
+    class Open:
+        committed = False
+
+    first, slow = held("a")
+    second = candidate("b")
+    call = asyncio.create_task(hedge(first, second).answer(replace(ask(), sink=Open())))
+    await slow.asked.wait()
+    await asyncio.sleep(0.01)
+    slow.go.set()
+
+    assert (await call).model == "a"
+    assert second.model.asked == []
+
+
+async def test_where_the_second_fails_the_first_is_waited_for(hedge, held, ask):
+    (first, slow), (second, broken) = held("a"), held("b", UnusableAnswer("prose"))
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second).answer(asked))
+    await broken.asked.wait()
+    broken.go.set()
+    await asyncio.sleep(0)
+    slow.go.set()
+
+    assert (await call).model == "a"
+    assert attempts(asked) == [("a", "ok", ""), ("b", "failed", "FAILED")]
+
+
+async def test_where_the_first_fails_the_second_is_waited_for_and_not_asked_again(hedge, held, ask):
+    (first, broken), (second, slow) = held("a", BackendUnavailable("down")), held("b")
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second).answer(asked))
+    await slow.asked.wait()
+    broken.go.set()
+    await asyncio.sleep(0)
+    slow.go.set()
+
+    assert (await call).model == "b"
+    assert attempts(asked) == [("a", "failed", "FAILED"), ("b", "ok", "")]
+
+
+async def test_where_both_fail_the_third_is_asked(hedge, held, candidate, ask, sample):
+    (first, broken), (second, broken_too) = held("a", UnusableAnswer("prose")), held("b", UnusableAnswer("prose"))
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second, candidate("c")).answer(asked))
+    await broken_too.asked.wait()
+    broken.go.set()
+    broken_too.go.set()
+
+    assert (await call).model == "c"
+    assert attempts(asked) == [("a", "failed", "FAILED"), ("b", "failed", "FAILED")]
+    assert sample("vision_gateway_hedges_total", rpc="Caption", outcome="failed") == 1
+
+
+async def test_where_all_fail_the_caller_hears_what_a_later_try_may_mend(hedge, held, ask):
+    (first, broken), (second, broken_too) = held("a", UnusableAnswer("prose")), held("b", BackendUnavailable("down"))
+    call = asyncio.create_task(hedge(first, second).answer(ask()))
+    await broken_too.asked.wait()
+    broken.go.set()
+    broken_too.go.set()
+
+    with pytest.raises(BackendUnavailable) as caught:
+        await call
+    assert caught.value.metadata["attempts"] == "a:FAILED,b:FAILED"
+
+
+async def test_nobody_routes_around_a_refusal_of_the_first(hedge, held, ask):
+    (first, refusing), (second, slow) = held("a", Refused("no")), held("b")
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second).answer(asked))
+    await slow.asked.wait()
+    refusing.go.set()
+
+    with pytest.raises(Refused):
+        await call
+    assert attempts(asked) == [("a", "failed", "FAILED"), ("b", "failed", "CANCELLED")]
+
+
+async def test_a_first_model_that_is_late_leaves_the_second_all_the_time_of_the_call(hedge, held, ask):
+    (first, late), (second, slow) = held("a", DeadlineExceeded("late")), held("b")
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second).answer(asked))
+    await slow.asked.wait()
+    late.go.set()
+    await asyncio.sleep(0)
+    slow.go.set()
+
+    assert (await call).model == "b"
+    assert asked_fully(slow).deadline == asked.deadline > asked_fully(late).deadline
+
+
+async def test_a_third_model_is_left_its_time(hedge, held, candidate, ask):
+    (first, _), (second, quick) = held("a"), held("b")
+    quick.go.set()
+    asked = ask(seconds=9.0)
+
+    await hedge(first, second, candidate("c")).answer(asked)
+
+    assert asked_fully(quick).deadline == pytest.approx(asked.deadline - 3.0)
+
+
+async def test_a_call_that_is_taken_back_takes_both_back(hedge, held, ask, sample):
+    (first, _), (second, slow) = held("a"), held("b")
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second).answer(asked))
+    await slow.asked.wait()
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert attempts(asked) == [("a", "failed", "CANCELLED"), ("b", "failed", "CANCELLED")]
+    assert sample("vision_gateway_hedges_total", rpc="Caption", outcome="failed") == 1
+
+
+async def test_a_call_that_is_taken_back_early_takes_the_first_back(hedge, held, ask):
+    (first, slow), (second, _) = held("a"), held("b")
+    asked = ask()
+    call = asyncio.create_task(hedge(first, second, after_s=NEVER).answer(asked))
+    await slow.asked.wait()
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert attempts(asked) == [("a", "failed", "CANCELLED")]
+
+
+async def test_a_bug_in_either_is_raised_and_ends_the_other(hedge, held, ask):
+    (first, _), (second, wrong) = held("a"), held("b", KeyError("bug"))
+    asked = ask()
+    wrong.go.set()
+
+    with pytest.raises(KeyError):
+        await hedge(first, second).answer(asked)
+    assert attempts(asked) == [("a", "failed", "CANCELLED"), ("b", "failed", "FAILED")]
+
+
+async def test_the_times_are_the_winner_s_and_the_wait_before_it_was_asked(hedge, held, clock, ask):
+    (first, slow), (second, quick) = held("a"), held("b", takes_s=2.0)
+
+    class Ticks:
+        """Lets three seconds pass until the second one is asked."""
+
+        async def answer(self, asked):
+            asked.trace.queue_s += 1.0
+            clock.now += 3.0
+            return await slow.answer(asked)
+
+    asked = ask()
+    quick.go.set()
+
+    await hedge(replace(first, model=Ticks()), second).answer(asked)
+
+    assert (asked.trace.queue_s, asked.trace.upstream_s) == (0.0, 5.0)
+
+
+async def test_failures_are_not_kept_by_their_own_tracebacks(hedge, held, candidate, ask):
+    (first, late), (second, broken) = held("a", DeadlineExceeded("late")), held("b", BackendUnavailable("down"))
+    gone = [weakref.ref(model.inner.steps[0]) for model in (late, broken)]
+    gc.disable()
+    try:
+        call = asyncio.create_task(hedge(first, second, candidate("c")).answer(ask()))
+        await broken.asked.wait()
+        late.go.set()
+        broken.go.set()
+
+        assert (await call).model == "c"
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
