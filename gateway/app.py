@@ -14,7 +14,9 @@ from gateway import tasks
 from gateway.compose import principals
 from gateway.compose.generation import MIB, Generations, image_limits
 from gateway.compose.model import Shared, open_model
-from gateway.compose.plan import check, plans, quoters
+from gateway.compose.plan import check, plans, quoters, read
+from gateway.compose.reload import Reload
+from gateway.compose.source import Source
 from gateway.imaging import Preparer
 from gateway.latency import Latency
 from gateway.ledger import Ledger, LedgerUnavailable
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.tasks import AnyTask
 
-__all__ = ["Addresses", "alone", "check", "quoters", "run"]
+__all__ = ["Addresses", "Source", "alone", "check", "quoters", "read", "run"]
 
 # What a message holds besides its image: words, options, and for VQA a few more small images.
 _REST_OF_MESSAGE = 4 * MIB
@@ -54,8 +56,11 @@ async def run(
     stop: asyncio.Event,
     started: Callable[[Addresses], Awaitable[None]] | None = None,
     clock: Clock = time.monotonic,
+    source: Source | None = None,
 ) -> None:
     """Serves until *stop* is set, then drains; *started* is told where, once the ports are open.
+
+    The settings are read again when *source*, where they come from, says so; see docs/operate.md.
 
     Raises `SettingsError` with every problem of the models, and OSError when a port cannot be had.
     """
@@ -93,8 +98,18 @@ async def run(
         )
         await readiness.look()
         look_every = lambda: generations.now.settings.server.readiness_interval_s  # noqa: E731  two watches share it
+        reload = Reload(
+            source or Source(lambda: settings),
+            generations=generations,
+            readiness=readiness,
+            admission=admission,
+            metrics=metrics,
+            now=time.time,
+        )
         await stack.enter_async_context(
-            _background(readiness.watch(look_every), counted.budgets.watch(look_every), lag.watch(metrics))
+            _background(
+                readiness.watch(look_every), counted.budgets.watch(look_every), lag.watch(metrics), reload.follow()
+            )
         )
         http_port = await stack.enter_async_context(http.serve(http.app(registry, readiness), server.http_address))
         grpc_port = await listener.start(server.grpc_address)

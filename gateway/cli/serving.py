@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -61,7 +63,8 @@ def serve(
     Ends when it gets SIGINT (Ctrl-C) or SIGTERM, once the calls in flight are answered. Logs to standard error.
     """
     given = _server(grpc_address=grpc_address, http_address=http_address, log_format=log_format, log_level=log_level)
-    process.run(lambda stop: _serve(load_settings(settings, server=given), stop, _say_where))
+    read = partial(_read, settings, server=given)
+    process.run(lambda stop: _serve(read, settings, stop, _say_where))
 
 
 def triton(context: typer.Context) -> None:
@@ -105,11 +108,15 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
         models = {"embedded": _embedded_model(address)}
         if os.environ.get("OPENAI_API_KEY"):
             models["gpt-5.5"] = {"kind": "openai"}
-        return load_settings(path, server=server, models=models)
+        return _read(path, server=server, models=models)
 
-    with_embedded("127.0.0.1:0")  # What is wrong with them is told before Triton takes its time.
+    with _explained():
+        with_embedded("127.0.0.1:0")  # What is wrong with them is told before Triton takes its time.
     async with _embedded_triton(stop) as started:
-        settings = with_embedded(started.grpc_address)
+        read = partial(with_embedded, started.grpc_address)
+
+        with _explained():
+            models = read().models
 
         async def show(addresses: Addresses) -> None:
             if demo:
@@ -122,11 +129,11 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
             output.say(
                 f"  try it     {sys.argv[0]} caption PHOTO.jpg --address {addresses.grpc}\n"
                 f"             grpcurl -plaintext {addresses.grpc} list\n"
-                f"  models     {', '.join(settings.models)} (Triton's metrics: {started.metrics_url})\n"
+                f"  models     {', '.join(models)} (Triton's metrics: {started.metrics_url})\n"
                 "  stop       Ctrl-C"
             )
 
-        await _serve(settings, stop, show)
+        await _serve(read, path, stop, show)
 
 
 def _embedded_model(address: str) -> dict[str, str]:
@@ -134,19 +141,25 @@ def _embedded_model(address: str) -> dict[str, str]:
 
 
 async def _serve(
-    settings: Settings, stop: asyncio.Event, started: Callable[[Addresses], Coroutine[Any, Any, None]]
+    read: Callable[[], Settings],
+    path: Path | None,
+    stop: asyncio.Event,
+    started: Callable[[Addresses], Coroutine[Any, Any, None]],
 ) -> None:
+    """Serves what *read* gives, and what it gives later on SIGHUP or when the file at *path* changes."""
     from gateway import app  # noqa: PLC0415  `--help` should not wait
     from gateway.server import log  # noqa: PLC0415  likewise
-    from gateway.settings import SettingsError  # noqa: PLC0415  likewise
 
-    log.configure(settings.server.log_format, level=settings.server.log_level)
-    asyncio.get_running_loop().set_exception_handler(log.on_loop_error)
-    try:
-        await app.run(settings, stop=stop, started=started)
-    except SettingsError as exc:
-        # What only shows when it is tried, such as a ledger that cannot be opened.
-        raise process.CannotStart(*exc.problems) from None
+    # What is wrong with them, and what only shows when it is tried, such as a ledger that cannot be opened.
+    with _explained():
+        settings = read()
+        source = app.Source(read, path)
+        loop = asyncio.get_running_loop()
+        if settings.server.reload != "off":
+            loop.add_signal_handler(signal.SIGHUP, source.asked.set)
+        log.configure(settings.server.log_format, level=settings.server.log_level)
+        loop.set_exception_handler(log.on_loop_error)
+        await app.run(settings, stop=stop, started=started, source=source)
 
 
 async def _say_where(addresses: Addresses) -> None:
@@ -196,16 +209,22 @@ def _server(**given: str | None) -> dict[str, str]:
 
 def load_settings(path: Path | None, **given: Any) -> Settings:
     """Reads the settings, and names every problem of theirs and of their models' at once."""
-    from gateway import app  # noqa: PLC0415  `--help` should not wait
-    from gateway.settings import Settings, SettingsError, load  # noqa: PLC0415  likewise
+    with _explained():
+        return _read(path, **given)
 
-    problems: list[str] = []
+
+def _read(path: Path | None, **given: Any) -> Settings:
+    from gateway import app  # noqa: PLC0415  `--help` should not wait
+
+    return app.read(path, **given)
+
+
+@contextmanager
+def _explained() -> Generator[None]:
+    """Ends the program with what is wrong with the settings."""
+    from gateway.settings import SettingsError  # noqa: PLC0415  `--help` should not wait
+
     try:
-        settings = load(path, **given)
+        yield
     except SettingsError as exc:
-        problems += exc.problems
-        settings = Settings.model_construct(models=exc.sound_models)
-    problems += app.check(settings)
-    if problems:
-        raise process.CannotStart(*problems)
-    return settings
+        raise process.CannotStart(*exc.problems) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,13 +13,13 @@ from gateway import profiles, tasks
 from gateway.backends import parse_options
 from gateway.pricing import FREE, Price, per_gpu_hour, per_million
 from gateway.quoting import Quoter
-from gateway.settings import GpuPriceSettings, SettingsError
+from gateway.settings import GpuPriceSettings, Settings, SettingsError, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gateway.profiles import Profile
-    from gateway.settings import ModelSettings, Settings
+    from gateway.settings import ModelSettings
 
 _FAMILIES = {"triton": "gemma4", "openai": "gpt55"}
 
@@ -52,6 +52,23 @@ class Plan:
 def check(settings: Settings) -> list[str]:
     """Says what is wrong with the models of *settings*, a line for each problem; calls nobody."""
     return _read(settings)[1]
+
+
+def read(path: Path | None = None, **given: Any) -> Settings:
+    """Reads settings like `gateway.settings.load`, and checks their models too.
+
+    Raises `SettingsError` with every problem of both at once.
+    """
+    problems: list[str] = []
+    try:
+        settings = load(path, **given)
+    except SettingsError as exc:
+        problems += exc.problems
+        settings = Settings.model_construct(models=exc.sound_models)
+    problems += check(settings)
+    if problems:
+        raise SettingsError(problems)
+    return settings
 
 
 def plans(settings: Settings) -> dict[str, Plan]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.policies.fallback import Fallback
+from gateway.policies.hedge import Hedge
 from gateway.policies.route import Route, Rule
 from gateway.policies.save import Save
+from gateway.policies.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,29 +17,43 @@ if TYPE_CHECKING:
 
     from gateway.compose.model import Shared
     from gateway.policies import Candidate, Model
-    from gateway.settings import RouteSettings, Settings
+    from gateway.settings import RouteSettings, Settings, ShadowSettings
 
 
 def open_routing(
     settings: Settings,
     candidates: Mapping[str, Candidate],
     shared: Shared,
-    stack: AsyncExitStack,  # noqa: ARG001  for policies that have something to close
+    stack: AsyncExitStack,
 ) -> tuple[Model, Route]:
     """Gives the outermost policy, and the one that knows whom an ask would go to; open until *stack* ends.
 
     *stack* ends after the last call that is routed so, and before the models of *candidates* close.
 
-    Outermost first: Save -> Route -> Fallback -> for each model what `compose/model.py` says.
+    Outermost first: Save -> Route -> Shadow -> Hedge -> Fallback -> for each model what `compose/model.py` says.
     """
     metrics, clock = shared.metrics, shared.clock
+    routes = settings.all_routes
+    shadows = {
+        name: _shadow(candidates[route.shadow.model], route.shadow, shared)
+        for name, route in routes.items()
+        if route.shadow
+    }
+    for shadow in shadows.values():
+        stack.push_async_callback(shadow.aclose)
+    fallback = partial(Fallback, latency=shared.latency, metrics=metrics, clock=clock)
 
-    def try_in_turn(_: str, models: Sequence[Candidate]) -> Model:
-        return Fallback(models, latency=shared.latency, metrics=metrics, clock=clock)
+    def try_in_turn(name: str, models: Sequence[Candidate]) -> Model:
+        model: Model = fallback(models)
+        if name in routes and (hedge := routes[name].hedge):
+            model = Hedge(
+                models, in_turn=fallback, after_s=hedge.after_s, latency=shared.latency, metrics=metrics, clock=clock
+            )
+        return shadows[name].behind(model) if name in shadows else model
 
     route = Route(
         candidates,
-        {name: _rule(route) for name, route in settings.all_routes.items()},
+        {name: _rule(route) for name, route in routes.items()},
         try_in_turn=try_in_turn,
         latency=shared.latency,
         metrics=metrics,
@@ -48,3 +65,16 @@ def open_routing(
 
 def _rule(route: RouteSettings) -> Rule:
     return Rule(route.models, route.choose, route.weights, route.tolerance)
+
+
+def _shadow(candidate: Candidate, settings: ShadowSettings, shared: Shared) -> Shadow:
+    return Shadow(
+        candidate,
+        share=settings.share,
+        max_inflight=settings.max_inflight,
+        max_queue=settings.max_queue,
+        agreement=lambda rpc, first, second, query: shared.tasks[rpc].agreement(first, second, query),
+        metrics=shared.metrics,
+        clock=shared.clock,
+        random=shared.random,
+    )

@@ -13,17 +13,18 @@ from gateway.metrics.calls import CallMetrics
 from gateway.metrics.models import ModelMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.routing import RoutingMetrics
+from gateway.metrics.settings import SettingsMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-class Metrics(CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics):
+class Metrics(CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
     """The gateway's instruments on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers every instrument with *registry*, once per process."""
-        for part in (CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics):
+        for part in (CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
             part.__init__(self, registry)
 
     def forget_model(self, model: str) -> None:

@@ -140,7 +140,7 @@ class _Race:
         finally:
             await _end(first)
         if isinstance(said, Answer) and said.model == self._second.name:
-            _give_times(ask.trace, before, as_second.trace, asked_after_s)
+            _credit(ask.trace, before, as_second.trace, asked_after_s)
         return said
 
     async def _both(self, first: asyncio.Task[_Said], ask: Ask, as_second: Ask) -> _Said:
@@ -184,7 +184,8 @@ class _Race:
             return None
         if options is None:
             return None
-        return replace(ask, deadline=deadline, options=options, trace=Trace(), has_next=True)
+        trace = Trace(route_reason=ask.trace.route_reason)
+        return replace(ask, deadline=deadline, options=options, trace=trace, has_next=True)
 
     def _affordable(self, ask: Ask) -> Options | None:
         """Gives the options for the second model, which leave the first one its worst case; None: it costs too much."""
@@ -221,11 +222,15 @@ def _is_final(failure: GatewayError) -> bool:
     return not failure.elsewhere and failure.code is not StatusCode.DEADLINE_EXCEEDED
 
 
-def _give_times(trace: Trace, before: Trace, second: Trace, asked_after_s: float) -> None:
-    """Puts the second model's times on the call's record, and the wait for the first one until then as upstream's."""
+def _credit(trace: Trace, before: Trace, second: Trace, asked_after_s: float) -> None:
+    """Puts what the second model did on the call's record in place of what the first one did.
+
+    The wait for the first one until then is upstream's as well: else it would count as the gateway's own.
+    """
     trace.queue_s = before.queue_s + second.queue_s
     trace.image_s = before.image_s + second.image_s
     trace.upstream_s = before.upstream_s + asked_after_s + second.upstream_s
+    trace.cache = second.cache
 
 
 def _usable(said: _Said) -> Answer:

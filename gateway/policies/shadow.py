@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.domain import CachePolicy, Trace, Urgency
+from gateway.domain import CacheOutcome, CachePolicy, Trace, Urgency
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Whose calls they are, in the ledger and to the budgets.
 PRINCIPAL = "shadow"
+# Calls that cost nothing are not to cost something here.
+_NOBODY_ASKED = (CacheOutcome.HIT, CacheOutcome.COALESCED)
 
 _log = structlog.get_logger()
 
@@ -76,7 +78,9 @@ class Shadow:
 
     def follow(self, ask: Ask, answer: Answer, span_s: float) -> None:
         """Makes the call of *ask* again, soon, for *span_s* seconds at most, if it is drawn and there is room."""
-        if not self._may_see(ask) or answer.model == self._candidate.name or self._random.random() >= self._share:
+        if not self._may_see(ask) or answer.model == self._candidate.name or ask.trace.cache in _NOBODY_ASKED:
+            return
+        if self._random.random() >= self._share:
             return
         options = replace(
             ask.options,

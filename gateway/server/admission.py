@@ -98,6 +98,10 @@ class Admission:
         """Notes that a call's body is in: from now on its place is its own."""
         self._without_body.pop(seat, None)
 
+    def resize(self, max_inflight: int) -> None:
+        """Has *max_inflight* places from now on; calls that are in stay, also where they are more."""
+        self._max_inflight = max_inflight
+
     def close(self) -> None:
         """Refuses every call from now on."""
         self._closed = True

@@ -52,6 +52,11 @@ def configure(style: Literal["json", "console"] = "json", *, level: str = "INFO"
     root.setLevel(logging.WARNING)
 
 
+def set_level(level: str) -> None:
+    """Changes the least level of the gateway's own lines."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+
+
 def on_loop_error(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     """Logs what nobody awaited; asyncio's own handler would print the exception's text."""
     structlog.get_logger().error("event_loop_error", exc_info=context.get("exception"))

@@ -97,6 +97,8 @@ class ServerSettings(Table):
     readiness_interval_s: float = Field(default=2.0, gt=0, le=60)
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    # When the settings are read again: on SIGHUP and when their file changes, on SIGHUP alone, or never.
+    reload: Literal["auto", "signal", "off"] = "auto"
 
 
 class ImageSettings(Table):
@@ -155,6 +157,8 @@ class Settings(BaseSettings):
             raise ValueError("principals: the same key_sha256 is there twice")
         if "anonymous" in self.principals and self.principals["anonymous"].key_sha256:
             raise ValueError("principals.anonymous.key_sha256: whoever has a key is not anonymous")
+        if "shadow" in self.principals and self.principals["shadow"].key_sha256:
+            raise ValueError("principals.shadow.key_sha256: nobody calls as the gateway's own shadow calls do")
         return self
 
     @classmethod
@@ -191,10 +195,14 @@ def load(path: Path | None = None, **given: Any) -> Settings:
             tables.update(merged)
             return merged
 
-    if path is not None and not path.is_file():
-        raise SettingsError([f"there is no settings file {path}"])
     try:
+        if path is not None and not path.is_file():
+            raise SettingsError([f"there is no settings file {path}"])
         return FromFile(**given)
+    except OSError as exc:
+        raise SettingsError([f"{path} cannot be read: {exc.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"{path} is not TOML: it is not UTF-8"]) from None
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError([f"{path} is not TOML: {exc}"]) from None
     except UnreadableSource as exc:

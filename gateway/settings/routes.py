@@ -72,6 +72,12 @@ class RouteSettings(Table):
             raise ValueError(f"weights: {', '.join(sorted(unknown))} is not among the route's models")
         if self.weights and not any(self.weights.values()):
             raise ValueError("weights: one at least is above 0")
+        if self.hedge and len(self.models) == 1:
+            raise ValueError("hedge: there is no next model")
+        if self.hedge and (self.escalate or self.agreement):
+            raise ValueError("hedge: the next model is asked for one reason only, not for escalate or agreement too")
+        if self.shadow and self.models == (self.shadow.model,):
+            raise ValueError("shadow.model: is not the route's only model")
         return self
 
     @property

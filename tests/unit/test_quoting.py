@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway import profiles, tasks
@@ -144,3 +146,35 @@ def test_a_photograph_of_12_megapixels_is_captioned_for_less_than_a_tenth_of_the
     )
 
     assert for_a_caption * 10 < as_it_is
+
+
+def test_an_ask_is_priced_once_for_all_who_want_to_know():
+    model, asked = quoter("gemma4"), ask()
+
+    assert model.quote(replace(asked, deadline=2.0)) is model.quote(asked)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"query": DETECT},
+        {"images": (LARGE,)},
+        {"options": Options(max_output_tokens=16)},
+    ],
+    ids=["query", "images", "options"],
+)
+def test_an_ask_that_became_another_is_priced_anew(change):
+    model, asked = quoter("gemma4"), ask()
+    before = model.quote(asked)
+
+    after = model.quote(replace(asked, **change))
+
+    assert after == model.quote(replace(ask(), **change)) != before
+
+
+def test_each_model_has_its_own_price_for_one_ask():
+    asked = ask()
+    one, other = (Quoter(name, profiles.load("gemma4"), FREE, tasks.load()).quote(asked) for name in ("a", "b"))
+    dear = Quoter("c", profiles.load("gpt55"), listed("gpt-5.5", "openai"), tasks.load()).quote(asked)
+
+    assert one == other != dear

@@ -69,6 +69,31 @@ def test_a_route_must_name_a_model_at_all(written):
         load(written(TWO_MODELS + "[routes]\ndefault = []\n"))
 
 
+@pytest.mark.parametrize(
+    ("route", "problem"),
+    [
+        ('models = ["small"]\nhedge = {}', "hedge: there is no next model"),
+        ('models = ["small", "large"]\nhedge = {}\nescalate = true', "hedge: the next model is asked for one reason"),
+        (
+            'models = ["small", "large"]\nhedge = {}\nagreement = {share = 0.1}',
+            "hedge: the next model is asked for one",
+        ),
+        ('models = ["small"]\nshadow = {model = "small", share = 0.1}', "shadow.model: is not the route's only model"),
+        ('models = ["small"]\nshadow = {model = "huge", share = 0.1}', "names 'huge'"),
+    ],
+)
+def test_a_route_whose_second_model_has_no_part_is_refused(written, route, problem):
+    with pytest.raises(SettingsError) as caught:
+        load(written(TWO_MODELS + f"[routes.default]\n{route}\n"))
+
+    assert [line for line in caught.value.problems if line.startswith("routes.default") and problem in line]
+
+
+def test_nobody_has_a_key_to_call_as_shadow_calls_do(written):
+    with pytest.raises(SettingsError, match=r"principals\.shadow\.key_sha256"):
+        load(written(TWO_MODELS + f'[principals.shadow]\nkey_sha256 = ["{"0" * 64}"]\n'))
+
+
 def test_no_model_at_all_is_an_error(written):
     with pytest.raises(SettingsError, match="no model is configured"):
         load(written(""))

@@ -13,6 +13,8 @@ from gateway.latency import Latency
 from gateway.metrics import Metrics
 from gateway.policies import Candidate
 from gateway.policies.breaker import Breaker, State
+from gateway.policies.fallback import Fallback
+from gateway.policies.route import Route, Rule
 from gateway.usage import Usage
 
 
@@ -157,6 +159,46 @@ def candidate(model):
 def ask(clock):
     def make(*, seconds=10.0, **options):
         return Ask(AnyQuery(), (SourceImage(b"x", "image/png", 1, 1),), Options(**options), clock.now + seconds, "id")
+
+    return make
+
+
+class Chance:
+    """Stands in for chance: draws of a share give *number*, a choice among some is the last that can be."""
+
+    def __init__(self):
+        self.number = 1.0
+        self.drawn = []
+
+    def random(self):
+        return self.number
+
+    def choice(self, among):
+        return among[-1]
+
+    def choices(self, among, weights):
+        self.drawn.append(dict(zip([each.name for each in among], weights, strict=True)))
+        return [[each for each, weight in zip(among, weights, strict=True) if weight][-1]]
+
+
+@pytest.fixture
+def chance():
+    return Chance()
+
+
+@pytest.fixture
+def make_route(latency, metrics, clock, chance):
+    """Makes a route over *candidates* by rules of the given names, whose models are then tried in turn."""
+
+    def make(candidates, followed=None, **rules):
+        def try_in_turn(name, chosen):
+            if followed is not None:
+                followed.append((name, [each.name for each in chosen]))
+            return Fallback(chosen, latency=latency, metrics=metrics, clock=clock)
+
+        models = {each.name: each for each in candidates}
+        rules = {"default": Rule(tuple(models)), **rules}
+        return Route(models, rules, try_in_turn=try_in_turn, latency=latency, metrics=metrics, random=chance)
 
     return make
 

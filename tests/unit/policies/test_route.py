@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from random import Random
 
 import pytest
 
 from gateway.domain import Priority
 from gateway.errors import BackendUnavailable, UnknownModel, UnsupportedByModel
-from gateway.policies.fallback import Fallback
-from gateway.policies.route import Route, Rule
+from gateway.policies.route import Rule
 
 
 @pytest.fixture
@@ -21,17 +19,10 @@ def models(candidate):
 
 
 @pytest.fixture
-def route(models, latency, metrics, clock):
+def route(models, make_route):
     def make(**routes):
         routes.setdefault("default", ("cheap", "good"))
-        return Route(
-            models,
-            {name: Rule(models) for name, models in routes.items()},
-            try_in_turn=lambda _, chosen: Fallback(chosen, latency=latency, metrics=metrics, clock=clock),
-            latency=latency,
-            metrics=metrics,
-            random=Random(7),  # noqa: S311  it parts the calls of a test
-        )
+        return make_route(models.values(), **{name: Rule(listed) for name, listed in routes.items()})
 
     return make
 
@@ -123,3 +114,24 @@ async def test_the_best_first_puts_models_of_unknown_quality_last(route, ask):
     answer = await route(default=("other", "good")).answer(ask(priority=Priority.QUALITY))
 
     assert answer.model == "good"
+
+
+@pytest.mark.parametrize(
+    ("options", "route_name", "chosen"),
+    [
+        ({}, "default", ["cheap", "good"]),
+        ({"route": "best"}, "best", ["good", "cheap"]),
+        ({"route": "best", "allow_fallback": False}, "best", ["good"]),
+        ({"model": "other"}, "", ["other"]),
+        ({"model": "other", "allow_fallback": True}, "default", ["other", "cheap", "good"]),
+    ],
+)
+async def test_whoever_asks_the_models_is_told_which_route_is_followed(
+    models, make_route, ask, options, route_name, chosen
+):
+    followed = []
+    rules = {"default": Rule(("cheap", "good")), "best": Rule(("good", "cheap"))}
+
+    await make_route(models.values(), followed, **rules).answer(ask(**options))
+
+    assert followed == [(route_name, chosen)]

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from gateway.domain import CachePolicy, SourceImage, Urgency
+from gateway.domain import CacheOutcome, CachePolicy, SourceImage, Urgency
 from gateway.errors import BackendUnavailable, UnusableAnswer
 from gateway.policies.shadow import Shadow
 
@@ -143,6 +143,19 @@ async def test_a_model_is_not_its_own_shadow_and_not_that_of_tasks_it_does_not_s
     await asyncio.sleep(0)
 
     assert (same.model.asked, other_task.model.asked) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("cache", "asked"), [(CacheOutcome.HIT, 0), (CacheOutcome.COALESCED, 0), (CacheOutcome.MISS, 1), (None, 1)], ids=str
+)
+async def test_an_answer_that_no_model_was_asked_for_has_no_shadow(shadow, candidate, model, ask, cache, asked):
+    other, call = candidate("s"), ask()
+    call.trace.cache = cache
+
+    await shadow(other).behind(model("m")).answer(call)
+    await asyncio.sleep(0)
+
+    assert len(other.model.asked) == asked
 
 
 async def test_beyond_what_may_run_and_wait_calls_are_dropped(shadow, held, model, ask, count):
