@@ -68,6 +68,8 @@ class RouteSettings(Table):
             raise ValueError("models: the same name is there twice")
         if (self.choose == "weights") != bool(self.weights):
             raise ValueError('weights: are there if, and only if, choose = "weights"')
+        if self.agreement and not self.escalate:
+            raise ValueError("agreement: needs escalate = true")
         if unknown := self.weights.keys() - set(self.models):
             raise ValueError(f"weights: {', '.join(sorted(unknown))} is not among the route's models")
         if self.weights and not any(self.weights.values()):
