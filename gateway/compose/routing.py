@@ -32,7 +32,7 @@ def open_routing(
 
     *stack* ends after the last call that is routed so, and before the models of *candidates* close.
 
-    Outermost first: Save -> Route -> Shadow -> Escalate -> Hedge -> Fallback -> for each model what
+    Outermost first: Save -> Route -> Shadow -> Escalate or Hedge -> Fallback -> for each model what
     `compose/model.py` says.
     """
     metrics, clock = shared.metrics, shared.clock
@@ -47,13 +47,14 @@ def open_routing(
     fallback = partial(Fallback, latency=shared.latency, metrics=metrics, clock=clock)
 
     def try_in_turn(name: str, models: Sequence[Candidate]) -> Model:
+        model: Model = fallback(models)
         rules = routes.get(name)
-        in_turn: Callable[[Sequence[Candidate]], Model] = fallback
-        if rules and (hedge := rules.hedge):
-            in_turn = partial(
-                Hedge, in_turn=fallback, after_s=hedge.after_s, latency=shared.latency, metrics=metrics, clock=clock
+        if rules and rules.escalate:
+            model = _escalate(models, fallback, rules.agreement, shared)
+        elif rules and (hedge := rules.hedge):
+            model = Hedge(
+                models, in_turn=fallback, after_s=hedge.after_s, latency=shared.latency, metrics=metrics, clock=clock
             )
-        model = _escalate(models, in_turn, rules.agreement, shared) if rules and rules.escalate else in_turn(models)
         return shadows[name].behind(model) if name in shadows else model
 
     route = Route(

@@ -23,7 +23,8 @@ class AgreementSettings(Table):
 class HedgeSettings(Table):
     """`hedge`: the next model is asked too when the first one takes long, and the first answer is given.
 
-    Only a next model that is free, or whose worst case the call's `max_cost` has room for, besides the first one's.
+    Only a next model that is free, or whose worst case the call's `max_cost` has room for, besides the first one's. Not
+    on a route that escalates: the next model's answer would then be for two questions at once.
     """
 
     # Seconds to wait for the first model. Unset: what 19 of 20 of its calls take, once that is known.
@@ -31,8 +32,12 @@ class HedgeSettings(Table):
 
 
 class ShadowSettings(Table):
-    """`shadow`: some calls are made to one more model, whose answers are compared and thrown away."""
+    """`shadow`: some calls are made to one more model, whose answers are compared and thrown away.
 
+    They are made as the principal `shadow`, whose budget bounds what they cost.
+    """
+
+    # Any model; calls that it answered itself have no shadow.
     model: str
     # Share of answered calls.
     share: _Share
@@ -68,16 +73,18 @@ class RouteSettings(Table):
             raise ValueError("models: the same name is there twice")
         if (self.choose == "weights") != bool(self.weights):
             raise ValueError('weights: are there if, and only if, choose = "weights"')
-        if self.agreement and not self.escalate:
-            raise ValueError("agreement: needs escalate = true")
         if unknown := self.weights.keys() - set(self.models):
             raise ValueError(f"weights: {', '.join(sorted(unknown))} is not among the route's models")
         if self.weights and not any(self.weights.values()):
             raise ValueError("weights: one at least is above 0")
         if self.hedge and len(self.models) == 1:
             raise ValueError("hedge: there is no next model")
-        if self.hedge and (self.escalate or self.agreement):
-            raise ValueError("hedge: the next model is asked for one reason only, not for escalate or agreement too")
+        if self.hedge and self.escalate:
+            raise ValueError("hedge: the next model is asked for one reason only: not with escalate = true")
+        if self.escalate and len(self.models) == 1:
+            raise ValueError("escalate: there is no next model")
+        if self.agreement and not self.escalate:
+            raise ValueError("agreement: is of no use without escalate = true")
         if self.shadow and self.models == (self.shadow.model,):
             raise ValueError("shadow.model: is not the route's only model")
         return self
