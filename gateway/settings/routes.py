@@ -23,8 +23,8 @@ class AgreementSettings(Table):
 class HedgeSettings(Table):
     """`hedge`: the next model is asked too when the first one takes long, and the first answer is given.
 
-    Only a next model that is free, or whose worst case the call's `max_cost` has room for, besides the first one's. Not
-    on a route that escalates: the next model's answer would then be for two questions at once.
+    Only a next model that is free, or whose worst case the call's `max_cost` has room for, besides the first one's.
+    Not with `escalate`, which has its own reason to ask the next model.
     """
 
     # Seconds to wait for the first model. Unset: what 19 of 20 of its calls take, once that is known.
