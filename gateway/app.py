@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from gateway import tasks
 from gateway.compose import principals
+from gateway.compose.cache import open_cache
 from gateway.compose.generation import MIB, Generations, image_limits
 from gateway.compose.model import Shared, open_model
 from gateway.compose.plan import check, plans, quoters, read
@@ -75,8 +76,9 @@ async def run(
             Preparer(workers=settings.images.workers, timeout_s=settings.images.timeout_s)
         )
         counted = principals.open_counted(settings, stack, metrics)
+        known = tasks.load()
         shared = Shared(
-            tasks=tasks.load(),
+            tasks=known,
             preparer=preparer,
             latency=Latency(),
             metrics=metrics,
@@ -84,6 +86,7 @@ async def run(
             ledger=await _ledger(settings.ledger.url, stack, metrics),
             budgets=counted.budgets,
             token_rates=counted.token_rates,
+            cache=open_cache(settings.cache, stack, preparer=preparer, tasks=known, metrics=metrics, clock=clock),
         )
         generations = await stack.enter_async_context(Generations(shared, counted))
         generations.enter(await generations.open(settings, found))

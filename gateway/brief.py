@@ -49,6 +49,11 @@ class Brief:
         return -(-self.text_bytes // BYTES_PER_TOKEN)
 
 
+def prompt_version(profile: Profile, task: AnyTask) -> str:
+    """Names the wording that *profile*'s family is asked *task* with, and how its answer is read."""
+    return f"{profile.family}/{profile.version}/{task.rpc.lower()}/{task.version}"
+
+
 def brief(ask: Ask, name: str, profile: Profile, tasks: Mapping[str, AnyTask]) -> Brief:
     """Says what the model called *name*, of *profile*'s family, would be told for *ask*.
 

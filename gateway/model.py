@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from gateway.brief import brief
+from gateway.brief import brief, prompt_version
 from gateway.domain import Answer, Completion, Prompt
 from gateway.errors import DeadlineTooShort, GatewayError, TruncatedAnswer
 from gateway.profiles import Sampling
@@ -71,7 +71,7 @@ class ProfiledModel:
             completion=completion,
             model=self._name,
             backend=self._kind,
-            prompt_version=f"{self._profile.family}/{self._profile.version}/{task.rpc.lower()}/{task.version}",
+            prompt_version=prompt_version(self._profile, task),
             sent=images[0].plan,
             sent_bytes=len(images[0].data),
         )

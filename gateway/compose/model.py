@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from gateway.backends import Backend
+    from gateway.compose.cache import Caching
     from gateway.compose.plan import Plan
     from gateway.domain import Clock
     from gateway.imaging import Preparer
@@ -51,6 +52,7 @@ class Shared:
     ledger: Ledger | None = None
     budgets: Budgets | None = None
     token_rates: TokenRates | None = None
+    cache: Caching | None = None
 
 
 async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backend: Backend | None = None) -> Candidate:
@@ -86,6 +88,7 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
         model = Budget(model, name=plan.name, quote=quoter.quote, budgets=shared.budgets, metrics=metrics, clock=clock)
     if shared.token_rates and not plan.price.free:
         model = Pace(model, name=plan.name, quote=quoter.quote, rates=shared.token_rates, metrics=metrics)
+    breaker = None
     model = Limit(
         model,
         name=plan.name,
@@ -95,8 +98,8 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
         metrics=metrics,
         clock=clock,
         random=shared.random,
+        is_paused=lambda: breaker is not None and breaker.is_paused,
     )
-    breaker = None
     if settings.breaker:
         rule = settings.breaker.model_dump()
         model = breaker = Breaker(model, name=plan.name, **rule, latency=shared.latency, metrics=metrics, clock=clock)
@@ -114,6 +117,8 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
             clock=clock,
             random=shared.random,
         )
+    if shared.cache:
+        model = shared.cache.before(model, plan, quoter.fit)
     return Candidate(
         plan.name,
         model,

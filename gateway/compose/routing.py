@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.policies.escalate import Escalate, Sample
 from gateway.policies.fallback import Fallback
 from gateway.policies.hedge import Hedge
 from gateway.policies.route import Route, Rule
@@ -12,12 +13,13 @@ from gateway.policies.save import Save
 from gateway.policies.shadow import Shadow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from gateway.compose.model import Shared
+    from gateway.domain import Answer, Ask
     from gateway.policies import Candidate, Model
-    from gateway.settings import RouteSettings, Settings, ShadowSettings
+    from gateway.settings import AgreementSettings, RouteSettings, Settings, ShadowSettings
 
 
 def open_routing(
@@ -30,7 +32,8 @@ def open_routing(
 
     *stack* ends after the last call that is routed so, and before the models of *candidates* close.
 
-    Outermost first: Save -> Route -> Shadow -> Hedge -> Fallback -> for each model what `compose/model.py` says.
+    Outermost first: Save -> Route -> Shadow -> Escalate or Hedge -> Fallback -> for each model what
+    `compose/model.py` says.
     """
     metrics, clock = shared.metrics, shared.clock
     routes = settings.all_routes
@@ -45,7 +48,10 @@ def open_routing(
 
     def try_in_turn(name: str, models: Sequence[Candidate]) -> Model:
         model: Model = fallback(models)
-        if name in routes and (hedge := routes[name].hedge):
+        rules = routes.get(name)
+        if rules and rules.escalate:
+            model = _escalate(models, fallback, rules.agreement, shared)
+        elif rules and (hedge := rules.hedge):
             model = Hedge(
                 models, in_turn=fallback, after_s=hedge.after_s, latency=shared.latency, metrics=metrics, clock=clock
             )
@@ -65,6 +71,33 @@ def open_routing(
 
 def _rule(route: RouteSettings) -> Rule:
     return Rule(route.models, route.choose, route.weights, route.tolerance)
+
+
+def _escalate(
+    models: Sequence[Candidate],
+    in_turn: Callable[[Sequence[Candidate]], Model],
+    rule: AgreementSettings | None,
+    shared: Shared,
+) -> Escalate:
+    def doubts(ask: Ask, answer: Answer) -> Iterator[str]:
+        task = shared.tasks[ask.query.rpc]
+        return task.doubts(answer.response, answer.completion.text, ask.query, ask.options.category)
+
+    def agreement(ask: Ask, first: Answer, second: Answer) -> float:
+        return shared.tasks[ask.query.rpc].agreement(first.response, second.response, ask.query)
+
+    sample = None
+    if rule:
+        sample = Sample(share=rule.share, least=rule.least, agreement=agreement, chance=shared.random.random)
+    return Escalate(
+        models,
+        in_turn=in_turn,
+        doubts=doubts,
+        sample=sample,
+        latency=shared.latency,
+        metrics=shared.metrics,
+        clock=shared.clock,
+    )
 
 
 def _shadow(candidate: Candidate, settings: ShadowSettings, shared: Shared) -> Shadow:

@@ -21,7 +21,8 @@ class Job:
 
     *width_px* and *height_px* are as the file stores them, *to_width_px* and *to_height_px* those of the upright
     picture to make. *timeout_s* is when the worker ends itself, should nobody be left to do so. *keep_opaque* asks
-    for no new encoding where no pixel turns out to be transparent.
+    for no new encoding where no pixel turns out to be transparent, *digest* for the digest of all pixels in place of a
+    picture.
     """
 
     source_format: str
@@ -33,6 +34,7 @@ class Job:
     encoding: Encoding
     timeout_s: float = 5.0
     keep_opaque: bool = False
+    digest: bool = False
 
     def header(self) -> bytes:
         """Gives the JSON header."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
-from gateway.domain import SentImage
+from gateway.domain import ImagePlan, SentImage
 from gateway.errors import InvalidImage
 from gateway.imaging.frames import Job
 from gateway.imaging.limits import Flaw
 from gateway.imaging.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
-    from gateway.domain import ImagePlan, SourceImage
+    from gateway.domain import SourceImage
     from gateway.imaging.frames import Encoding, Reply
 
 _log = structlog.get_logger(__name__)
@@ -83,27 +85,40 @@ class Preparer:
             and not source.animated
             and source.media_type in media_types
         )
-        data = _without_metadata(source)
+        data = b"".join(without_metadata(source)) if source.parts else source.data
         if fits and source.plain:
             return SentImage(data, source.media_type, plan)
         encoding = _encoding(source, media_types)
-        try:
-            reply, picture = await self._pool.run(
-                _job(source, plan, encoding, keep_opaque=fits), data, timeout_s=timeout_s
-            )
-            _check(reply)
-        except Flaw as flaw:
-            raise InvalidImage(str(flaw), limit=flaw.limit, field=source.field) from None
+        job = replace(_job(source, plan, encoding), keep_opaque=fits)
+        reply, picture = await self._run(job, source, data, timeout_s)
         if reply.outcome == "kept":
             return SentImage(data, source.media_type, plan)
         return SentImage(picture, _MEDIA_TYPES[encoding], plan)
 
+    async def digest(self, source: SourceImage, *, timeout_s: float) -> bytes:
+        """Gives a SHA-256 that is the same for the same upright picture, whatever file it came in; decodes all of it.
 
-def _without_metadata(source: SourceImage) -> bytes:
-    if not source.parts:
-        return source.data
+        Raises like `prepare`.
+        """
+        as_it_is = ImagePlan(source.width_px, source.height_px, token_count=0)
+        job = replace(_job(source, as_it_is, "PNG"), digest=True)
+        _, found = await self._run(job, source, source.data, timeout_s)
+        return found
+
+    async def _run(self, job: Job, source: SourceImage, data: bytes, timeout_s: float) -> tuple[Reply, bytes]:
+        try:
+            reply, made = await self._pool.run(job, data, timeout_s=timeout_s)
+            _check(reply)
+        except Flaw as flaw:
+            raise InvalidImage(str(flaw), limit=flaw.limit, field=source.field) from None
+        return reply, made
+
+
+def without_metadata(source: SourceImage) -> Iterator[bytes | memoryview]:
+    """Gives the file of *source* without metadata, in parts."""
     whole = memoryview(source.data)
-    return b"".join(part if isinstance(part, bytes) else whole[slice(*part)] for part in source.parts)
+    for part in source.parts or ((0, len(whole)),):
+        yield part if isinstance(part, bytes) else whole[slice(*part)]
 
 
 def _encoding(source: SourceImage, media_types: frozenset[str]) -> Encoding:
@@ -116,7 +131,7 @@ def _encoding(source: SourceImage, media_types: frozenset[str]) -> Encoding:
     raise ValueError("a model must take JPEG or PNG")
 
 
-def _job(source: SourceImage, plan: ImagePlan, encoding: Encoding, *, keep_opaque: bool) -> Job:
+def _job(source: SourceImage, plan: ImagePlan, encoding: Encoding) -> Job:
     lying = source.orientation >= 5  # noqa: PLR2004  5 to 8 swap the axes (EXIF 2.3, tag 0x0112)
     return Job(
         source_format=_FORMATS[source.media_type],
@@ -126,7 +141,6 @@ def _job(source: SourceImage, plan: ImagePlan, encoding: Encoding, *, keep_opaqu
         to_width_px=plan.width_px,
         to_height_px=plan.height_px,
         encoding=encoding,
-        keep_opaque=keep_opaque,
     )
 
 

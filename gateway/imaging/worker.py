@@ -6,9 +6,11 @@ It imports Pillow and the standard library alone, holds no secret, and may be ki
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import io
 import resource
 import signal
+import struct
 import sys
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIZE = struct.Struct("!II")
 _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 # Profiles are kept where they fit the picture, and are of a size that profiles of screens and cameras have.
 _PROFILE_SPACES = {"L": b"GRAY", "RGB": b"RGB "}
@@ -54,9 +57,7 @@ def prepare(job: Job, data: bytes) -> tuple[Reply, bytes]:
 
     Transparency is laid over white; of an animation the first frame is taken. Raises whatever Pillow raises.
     """
-    with Image.open(io.BytesIO(data), formats=[job.source_format]) as image:
-        if image.size != (job.width_px, job.height_px):
-            raise ValueError("the decoder sees another size than the header check")
+    with _opened(job, data) as image:
         width, height = job.to_width_px, job.to_height_px
         if job.orientation >= 5:  # noqa: PLR2004  5 to 8 swap the axes (EXIF 2.3, tag 0x0112)
             width, height = height, width
@@ -74,6 +75,32 @@ def prepare(job: Job, data: bytes) -> tuple[Reply, bytes]:
     if job.orientation in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[job.orientation])
     return Reply("done"), _encoded(picture, job.encoding, profile)
+
+
+def digest(job: Job, data: bytes) -> bytes:
+    """Gives a SHA-256 that is the same for the same upright picture, whatever file it came in.
+
+    Of its size, its colour profile where one would be kept, and every pixel in 8-bit RGB, transparency laid over white.
+    """
+    with _opened(job, data) as image:
+        image.load()
+        profile = image.info.get("icc_profile")
+        picture = _eight_bits(image)
+    kept = profile if profile and _keeps(profile, picture) else b""
+    picture = _over_white(picture) if picture.mode in _WITH_ALPHA else picture
+    picture = picture.convert("RGB")
+    if job.orientation in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[job.orientation])
+    found = hashlib.sha256(_SIZE.pack(*picture.size) + hashlib.sha256(kept).digest())
+    found.update(picture.tobytes())
+    return found.digest()
+
+
+def _opened(job: Job, data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=[job.source_format])
+    if image.size != (job.width_px, job.height_px):
+        raise ValueError("the decoder sees another size than the header check")
+    return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -96,10 +123,15 @@ def _over_white(image: Image.Image) -> Image.Image:
 def _encoded(picture: Image.Image, encoding: str, profile: bytes | None) -> bytes:
     # Or else Pillow writes a comment or a transparent colour that the source had.
     picture.info = {}
-    fits = profile and len(profile) <= _MAX_PROFILE_BYTES and profile[16:20] == _PROFILE_SPACES[picture.mode]
+    fits = profile and _keeps(profile, picture)
     buffer = io.BytesIO()
     picture.save(buffer, encoding, icc_profile=profile if fits else None, **(_JPEG if encoding == "JPEG" else _PNG))
     return buffer.getvalue()
+
+
+def _keeps(profile: bytes, picture: Image.Image) -> bool:
+    space = _PROFILE_SPACES["L" if picture.mode in {"L", "LA"} else "RGB"]
+    return len(profile) <= _MAX_PROFILE_BYTES and profile[16:20] == space
 
 
 def serve(jobs: BinaryIO, replies: BinaryIO) -> None:
@@ -115,7 +147,7 @@ def serve(jobs: BinaryIO, replies: BinaryIO) -> None:
         signal.setitimer(signal.ITIMER_REAL, job.timeout_s + _GRACE_S)
         picture = b""
         try:
-            reply, picture = prepare(job, data)
+            reply, picture = (Reply("done"), digest(job, data)) if job.digest else prepare(job, data)
         except MemoryError:
             reply = Reply("complexity", "MemoryError")
         except Exception as exc:  # noqa: BLE001  Pillow's plugins raise of every kind, SyntaxError among them

@@ -111,6 +111,12 @@ class Breaker:
         """Whether the inner model was ready when it was last looked at; true before that."""
         return self._seen_ready
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether no call may even try now."""
+        self._half_open_when_due()
+        return self._state is State.OPEN
+
     async def answer(self, ask: Ask) -> Answer:
         """Asks the inner model, or raises `BackendUnavailable` at once; a last resort is asked, one call at a time."""
         refuses = self.is_open

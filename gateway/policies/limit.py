@@ -16,6 +16,7 @@ from gateway.errors import DeadlineExceeded, GatewayError, Overloaded, UpstreamR
 from gateway.policies import pass_by
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from gateway.concurrency import Concurrency
@@ -34,6 +35,7 @@ _PLACE = ""
 _FULL = "is busy and its queue is full"
 _TOO_LONG = "is busy, and its queue too long for the time that is left"
 _LATE = "was busy until the time was up"
+_PAUSED = "failed too often while the call waited for it"
 _TAKEN = "is busy, and a call that somebody waits for took the place in its queue"
 
 
@@ -44,6 +46,7 @@ class _Waiter:
     That is `_PLACE`, or why there is none.
     """
 
+    ask: Ask
     until: float
     turn: asyncio.Future[str]
 
@@ -62,11 +65,14 @@ class Limit:
         metrics: Metrics,
         clock: Clock,
         random: Random,
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
         """As many calls are asked at once as *concurrency* says, and at most *max_queue* wait.
 
-        *latency* knows how long an answer takes; *random* spreads the times at which those shed come back.
+        *latency* knows how long an answer takes; *random* spreads the times at which those shed come back. When
+        *is_paused*, the model is not asked by those who waited, unless they are a last resort.
         """
+        self._is_paused = is_paused
         self._inner = inner
         self._name = name
         self._concurrency = concurrency
@@ -117,7 +123,7 @@ class Limit:
             raise self._shed(ask, _TOO_LONG)
         if sum(map(len, self._queues)) >= self._max_queue and not self._take_from_bulk(urgency):
             raise self._shed(ask, _FULL)
-        queue, waiter = self._queues[urgency], _Waiter(until, asyncio.get_running_loop().create_future())
+        queue, waiter = self._queues[urgency], _Waiter(ask, until, asyncio.get_running_loop().create_future())
         queue[waiter] = None
         self._count_waiting()
         why = _LATE
@@ -147,11 +153,13 @@ class Limit:
             # One that was given up is still here until its caller's turn on the loop.
             if waiter.turn.done():
                 continue
+            why = _PLACE
             if self._clock() > waiter.until:
-                waiter.turn.set_result(_LATE)
-                continue
-            self._inflight += 1
-            waiter.turn.set_result(_PLACE)
+                why = _LATE
+            elif self._is_paused() and not waiter.ask.last_resort:
+                why = _PAUSED
+            self._inflight += why == _PLACE
+            waiter.turn.set_result(why)
 
     def _first(self) -> _Waiter | None:
         return next((queue.popitem(last=False)[0] for queue in self._queues if queue), None)

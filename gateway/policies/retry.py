@@ -157,8 +157,8 @@ class Retry:
         if exc.retry_after_s is not None:
             if ask.has_next:
                 return None
-            # Those who were told the same come back one after another.
-            wait_s = exc.retry_after_s + self._random.uniform(0.0, self._wait_s)
+            # A little more, for a timer may go off early; drawn, so that those told the same come back by and by.
+            wait_s = exc.retry_after_s + self._random.uniform(self._wait_s / 2, self._wait_s)
         takes_s = self._latency.expected_s(ask.query.rpc, self._name) or 0.0
         return wait_s if self._clock() + wait_s + takes_s < ask.deadline else None
 

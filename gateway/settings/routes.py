@@ -24,6 +24,7 @@ class HedgeSettings(Table):
     """`hedge`: the next model is asked too when the first one takes long, and the first answer is given.
 
     Only a next model that is free, or whose worst case the call's `max_cost` has room for, besides the first one's.
+    Not with `escalate`, which has its own reason to ask the next model.
     """
 
     # Seconds to wait for the first model. Unset: what 19 of 20 of its calls take, once that is known.
@@ -31,8 +32,12 @@ class HedgeSettings(Table):
 
 
 class ShadowSettings(Table):
-    """`shadow`: some calls are made to one more model, whose answers are compared and thrown away."""
+    """`shadow`: some calls are made to one more model, whose answers are compared and thrown away.
 
+    They are made as the principal `shadow`, whose budget bounds what they cost.
+    """
+
+    # Any model; calls that it answered itself have no shadow.
     model: str
     # Share of answered calls.
     share: _Share
@@ -74,8 +79,12 @@ class RouteSettings(Table):
             raise ValueError("weights: one at least is above 0")
         if self.hedge and len(self.models) == 1:
             raise ValueError("hedge: there is no next model")
-        if self.hedge and (self.escalate or self.agreement):
-            raise ValueError("hedge: the next model is asked for one reason only, not for escalate or agreement too")
+        if self.hedge and self.escalate:
+            raise ValueError("hedge: the next model is asked for one reason only: not with escalate = true")
+        if self.escalate and len(self.models) == 1:
+            raise ValueError("escalate: there is no next model")
+        if self.agreement and not self.escalate:
+            raise ValueError("agreement: is of no use without escalate = true")
         if self.shadow and self.models == (self.shadow.model,):
             raise ValueError("shadow.model: is not the route's only model")
         return self

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gateway.tasks import AnyTask
 
 _LABELS = ("right", "wrong")
+_LINE = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.2), (0.1, 0.2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +38,37 @@ def query(task: AnyTask) -> Query:
 def text(rpc: str, verdict: Verdict, model: str, profile: Profile, plan: ImagePlan) -> str:
     """Writes an answer to such a call of *rpc* that is what *verdict* says, in the form of *profile*'s family.
 
-    Right answers are equal; wrong ones differ from them and, but for labels, between models.
+    Right answers are equal; wrong ones differ from them and, but for labels, between models. Doubtful ones are all
+    doubtful for the same reason, which stands for every other.
     """
-    if verdict.doubtful:
-        return ""
     word = "right" if verdict.right else "wrong"
     match rpc:
         case "Detect":
-            box = _box(verdict.right, profile, plan)
-            return json.dumps({"detections": [{"label": word, "box_2d": box}]})
+            return json.dumps({"detections": [{"label": word, "box_2d": _box(verdict, profile, plan)}]})
         case "Classify":
-            return json.dumps({"labels": [{"label": word}]})
-        case "VQA":
-            said = "4" if verdict.right else str(5 + sum(model.encode()) % 1000)
-            return json.dumps({"answer": said}) if profile.takes_query else said
-        case "OCR":
-            said = "What is written." if verdict.right else f"Something else, says {model}."
-            return json.dumps({"lines": [_line(said)]}) if profile.takes_query else said
+            others = ["of no use", "nor this"] if verdict.doubtful else []
+            return json.dumps({"labels": [{"label": label} for label in (word, *others)]})
+        case "OCR" if profile.takes_query:
+            return json.dumps({"lines": [{"text": _said(rpc, verdict, model), "polygon": _LINE, "score": 0.9}]})
+        case _ if profile.takes_query:
+            return json.dumps({"answer" if rpc == "VQA" else "text": _said(rpc, verdict, model)})
         case _:
-            said = "What is shown." if verdict.right else f"Something else, says {model}."
-            return json.dumps({"text": said}) if profile.takes_query else said
+            return _said(rpc, verdict, model)
 
 
-def _box(right: bool, profile: Profile, plan: ImagePlan) -> list[float]:  # noqa: FBT001  one of two
-    near, far = (0.2, 0.4) if right else (0.6, 0.9)
+def _said(rpc: str, verdict: Verdict, model: str) -> str:
+    if verdict.doubtful:
+        return "I cannot read the image."
+    if rpc == "VQA":
+        return "4" if verdict.right else str(5 + sum(model.encode()) % 1000)
+    return "What there is." if verdict.right else f"Something else, says {model}."
+
+
+def _box(verdict: Verdict, profile: Profile, plan: ImagePlan) -> list[float]:
+    near, far = (0.2, 0.4) if verdict.right else (0.6, 0.9)
+    if verdict.doubtful:
+        near, far = 0.0, 1.0
     scale = profile.boxes.scale
-    if scale is None:
-        sides = [plan.width_px, plan.height_px]
-        return [round(share * side) for share in (near, far) for side in sides]
-    return [share * scale for share in (near, near, far, far)]
-
-
-def _line(said: str) -> dict[str, object]:
-    return {"text": said, "polygon": [[0.1, 0.1], [0.9, 0.1], [0.9, 0.2], [0.1, 0.2]], "score": 0.9}
+    width, height = (scale, scale) if scale else (plan.width_px, plan.height_px)
+    corners = [near * width, near * height, far * width, far * height]
+    return corners if profile.boxes.order == "xyxy" else [corners[place] for place in (1, 0, 3, 2)]

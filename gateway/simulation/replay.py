@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -27,6 +28,8 @@ from gateway.simulation.trace import DEFAULT_SIDE_PX
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from prometheus_client.samples import Sample
+
     from gateway.domain import Attempt
     from gateway.policies import Model
     from gateway.settings import Settings
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from gateway.simulation.behaviour import Behaviour
     from gateway.simulation.trace import Call
     from gateway.tasks import AnyTask
+
+_NANO = 10**9
+_AFTERWARDS_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,14 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How every call ended, in their order, and how often answers were escalated, by what was doubtful about them."""
+    """How every call ended, in their order, and how often answers were escalated, by what was doubtful about them.
+
+    *aside_nano_usd* is the cost of what no call waited for: shadows, and models that a faster one was preferred to.
+    """
 
     ends: tuple[End, ...]
     escalations: Mapping[str, int]
+    aside_nano_usd: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +112,11 @@ class Simulation:
                     await asyncio.sleep(max(call.at_s - clock(), 0.0))
                     ask = _ask(name, call, shared.tasks[call.rpc], clock(), route)
                     made.append(group.create_task(_end(ask, model, script)))
-        return Replayed(tuple(task.result() for task in made), _escalations(registry))
+            # What goes on in the background ends too.
+            await asyncio.sleep(_AFTERWARDS_S)
+        ends = tuple(task.result() for task in made)
+        aside = _cost(registry) - sum(end.cost_nano_usd for end in ends)
+        return Replayed(ends, _escalations(registry), aside)
 
 
 def _ask(name: str, call: Call, task: AnyTask, now_s: float, route: str | None) -> Ask:
@@ -150,11 +164,18 @@ def _silence() -> Iterator[None]:
 
 
 def _escalations(registry: CollectorRegistry) -> dict[str, int]:
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
+    for sample in _samples(registry, "vision_gateway_escalations"):
+        found[sample.labels["reason"]] += round(sample.value)
+    return dict(found)
+
+
+def _cost(registry: CollectorRegistry) -> int:
+    """Gives the cost of all attempts in nano-USD; floats hold sums of up to some 10,000 dollars exactly enough."""
+    return sum(round(sample.value * _NANO) for sample in _samples(registry, "vision_gateway_cost_usd"))
+
+
+def _samples(registry: CollectorRegistry, counter: str) -> Iterator[Sample]:
     for metric in registry.collect():
-        if metric.name == "vision_gateway_escalations":
-            for sample in metric.samples:
-                if sample.name.endswith("_total"):
-                    reason = sample.labels["reason"]
-                    found[reason] = found.get(reason, 0) + round(sample.value)
-    return found
+        if metric.name == counter:
+            yield from (sample for sample in metric.samples if sample.name.endswith("_total"))

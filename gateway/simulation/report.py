@@ -26,9 +26,10 @@ class Figures:
     """What one route made of all calls.
 
     *right* counts the calls answered rightly, *models* those that each model answered, *failures* those that nobody
-    did, by reason. *escalations* counts answers passed over, by what was doubtful about them. *p50_s* and *p95_s* are
-    seconds from arrival to answer; None without any answer. *expected_right*, a probability, and
-    *expected_cost_nano_usd* are for one call on average, reckoned exactly; None where they cannot be.
+    did, by reason. *cost_nano_usd* is what all attempts cost together, those of shadows too. *escalations* counts
+    answers passed over, by what was doubtful about them. *p50_s* and *p95_s* are seconds from arrival to answer; None
+    without any answer. *expected_right*, a probability, and *expected_cost_nano_usd* are for one call on average,
+    reckoned exactly; None where they cannot be.
     """
 
     route: str
@@ -79,7 +80,7 @@ def figures(simulation: Simulation, calls: Sequence[Call], *, route: str | None 
         route=AS_CALLED if route is None else route,
         calls=len(ends),
         right=sum(end.right for end in ends),
-        cost_nano_usd=sum(end.cost_nano_usd for end in ends),
+        cost_nano_usd=sum(end.cost_nano_usd for end in ends) + replayed.aside_nano_usd,
         p50_s=_percentile(seconds, 0.50),
         p95_s=_percentile(seconds, 0.95),
         models=_counted([end.model for end in answered]),

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from gateway.domain import Query
+from gateway.tasks._doubts import Doubt
 
 if TYPE_CHECKING:
     from gateway.domain import ImagePlan, JsonSchema
@@ -81,6 +82,14 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
     @abstractmethod
     def agreement(self, first: ResponseT, second: ResponseT, query: QueryT) -> float:
         """Gives how far two answers to *query* agree, in [0, 1]: symmetric, and 1 for equal ones; reads no `info`."""
+
+    @abstractmethod
+    def doubts(self, response: ResponseT, text: str, query: QueryT, category: str) -> Iterator[Doubt]:
+        """Yields what makes *response*, which `parse` made of *text*, doubtful for the task, the surest sign first.
+
+        What parsing has repaired is not doubtful while most of the answer was of use. *category* is what the caller
+        says the image is, or empty; nothing here looks at pixels.
+        """
 
     def streams(self, query: QueryT) -> bool:
         """Tells whether what a model writes for *query* is text that can be handed over word by word."""

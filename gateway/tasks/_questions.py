@@ -19,6 +19,7 @@ _COUNT = re.compile(r"\bhow many\b|\bcount the\b|\bwhat number of\b", re.IGNOREC
 # "Is it red or blue?" asks for one of two, and "A) 3 B) 5" for a letter, whatever else is asked.
 _CHOICE = re.compile(r"\bor\b|(?:^|\s)\(?[A-Da-d][).:] ", re.IGNORECASE)
 _YES = frozenset({"yes", "yeah", "yep", "true", "correct"})
+_NONE = frozenset({"no", "none", "nobody", "nothing"})
 _NO = frozenset({"no", "nope", "false", "incorrect"})
 
 
@@ -33,7 +34,7 @@ class Sort(Enum):
         """Gives what the words *tokens* of an answer say to such a question; empty where they do not say it."""
         match self:
             case Sort.COUNT:
-                return frozenset(numbers(tokens))
+                return frozenset(numbers(tokens) or ({"0"} if _NONE & set(tokens) else ()))
             case Sort.POLAR:
                 first = next((token for token in tokens if token in _YES | _NO), "")
                 return frozenset({"yes" if first in _YES else "no"} if first else ())

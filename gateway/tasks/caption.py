@@ -9,7 +9,15 @@ from typing import ClassVar
 from gateway.domain import ImagePlan, Query
 from gateway.errors import Violation
 from gateway.profiles import Profile
-from gateway.tasks import Task, Wording, _agreement as agreement, _answers as answers, _checks as checks
+from gateway.tasks import (
+    Task,
+    Wording,
+    _agreement as agreement,
+    _answers as answers,
+    _checks as checks,
+    _doubts as doubts,
+)
+from gateway.tasks._doubts import Doubt
 from visiongateway.v1 import vision_service_pb2 as pb
 
 _DETAILS = {
@@ -73,6 +81,9 @@ class Caption(Task[pb.CaptionRequest, CaptionQuery, pb.CaptionResponse]):
         if not caption:
             raise answers.unusable("description")
         return pb.CaptionResponse(text=caption)
+
+    def doubts(self, response: pb.CaptionResponse, text: str, query: CaptionQuery, category: str) -> Iterator[Doubt]:
+        yield from doubts.of_text(response.text)
 
     def agreement(self, first: pb.CaptionResponse, second: pb.CaptionResponse, query: CaptionQuery) -> float:
         return agreement.of_words(first.text, second.text)

@@ -9,7 +9,15 @@ from typing import ClassVar
 from gateway.domain import ImagePlan, Query
 from gateway.errors import UnusableAnswer, Violation
 from gateway.profiles import Profile
-from gateway.tasks import Task, Wording, _agreement as agreement, _answers as answers, _checks as checks
+from gateway.tasks import (
+    Task,
+    Wording,
+    _agreement as agreement,
+    _answers as answers,
+    _checks as checks,
+    _doubts as doubts,
+)
+from gateway.tasks._doubts import Doubt
 from gateway.tasks._labels import ClosedSet
 from gateway.tasks._records import score, string, surest_first
 from gateway.tasks._wording import label_schema, list_of, quoted
@@ -21,6 +29,8 @@ _DEFAULT_MULTI_LABELS = 10
 # One label in indented JSON, up to a long one in a language of many tokens.
 _TOKENS_PER_LABEL = 64
 _TEMPLATE = "{aim} {form}"
+# So many labels or more hardly hold all at once; a model that lists them repeats the question.
+_MANY = 5
 _LIST_KEYS = ("labels", "classes", "categories", "classifications", "predictions", "results")
 _LABEL_KEYS = ("label", "class", "class_name", "name", "category")
 
@@ -88,6 +98,19 @@ class Classify(Task[pb.ClassifyRequest, ClassifyQuery, pb.ClassifyResponse]):
         return pb.ClassifyResponse(
             labels=[pb.Label(label=each.label, score=each.score) for each in labels[: query.max_labels]]
         )
+
+    def doubts(self, response: pb.ClassifyResponse, text: str, query: ClassifyQuery, category: str) -> Iterator[Doubt]:
+        # That none of several labels holds is an answer, and often the right one.
+        names = [each.label for each in response.labels]
+        if not query.labels:
+            yield from (Doubt.EVASIVE_ANSWER for name in names[:1] if doubts.is_evasive(name))
+            return
+        allowed = ClosedSet(query.labels)
+        named = {words.strip() for words, _ in _named(text, allowed)}
+        if 2 * len({words for words in named if allowed.find(words)}) < len(named):
+            yield Doubt.UNKNOWN_LABELS
+        if query.multi_label and _MANY <= len(query.labels) == len(names):
+            yield Doubt.EVERY_LABEL
 
     def agreement(self, first: pb.ClassifyResponse, second: pb.ClassifyResponse, query: ClassifyQuery) -> float:
         return agreement.of_sets(_names(first, query), _names(second, query))

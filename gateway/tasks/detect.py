@@ -11,6 +11,7 @@ from gateway.errors import Violation
 from gateway.profiles import Profile
 from gateway.tasks import Task, Wording, _agreement as agreement, _answers as answers, _checks as checks
 from gateway.tasks._boxes import Box, box
+from gateway.tasks._doubts import Doubt
 from gateway.tasks._labels import ClosedSet
 from gateway.tasks._records import score, string, surest_first
 from gateway.tasks._wording import box_schema, list_of, quoted
@@ -25,6 +26,11 @@ _TOKENS_PER_DETECTION = 48
 _MOST_OUTPUT_TOKENS = 32_768
 _TEMPLATE = "Find {objects} in the image.{note} {form}"
 _LIST_KEYS = ("detections", "objects", "results", "predictions", "boxes", "bounding_boxes")
+# Boxes are at the same place if they are to the hundredth of the picture.
+_PLACES = 2
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
+# Two kinds of object may share a box, a person and a face; more do not.
+_MANY = 3
 _LABEL_KEYS = ("label", "class", "class_name", "name", "category", "object")
 
 
@@ -103,6 +109,20 @@ class Detect(Task[pb.DetectRequest, DetectQuery, pb.DetectResponse]):
         detections = surest_first(found.values())
         return pb.DetectResponse(detections=map(_message, detections[: query.max_detections]))
 
+    def doubts(self, response: pb.DetectResponse, text: str, query: DetectQuery, category: str) -> Iterator[Doubt]:
+        if not response.detections:
+            # Nothing found is an answer, and often the right one.
+            return
+        yield from _dropped(response, text, query)
+        found = [(each.label, _place(each.box)) for each in response.detections]
+        if 2 * (len(found) - len(set(found))) >= len(found):
+            yield Doubt.REPEATED_BOXES
+        places = {place for _, place in found}
+        if len(found) >= _MANY and len(places) == 1:
+            yield Doubt.SAME_BOX
+        if places == {_WHOLE}:
+            yield Doubt.WHOLE_PICTURE
+
     def agreement(self, first: pb.DetectResponse, second: pb.DetectResponse, query: DetectQuery) -> float:
         return agreement.of_boxes(_labelled(first, query), _labelled(second, query))
 
@@ -113,6 +133,25 @@ def _label(record: dict[str, object], allowed: ClosedSet | None, labels: tuple[s
         # Asked for one kind of object, models may leave its name out.
         return labels[0] if len(labels) == 1 else None
     return allowed.find(words) if allowed else words.strip()
+
+
+def _dropped(response: pb.DetectResponse, text: str, query: DetectQuery) -> Iterator[Doubt]:
+    """Yields why parsing left out more than half of what the model wrote, if it did."""
+    allowed = ClosedSet(query.labels) if query.labels else None
+    records = [record for record in answers.elements(text, _LIST_KEYS, "detections") if isinstance(record, dict)]
+    named = [record for record in records if _label(record, allowed, query.labels)]
+    distinct = {repr(record) for record in named}
+    if 2 * len(named) < len(records):
+        yield Doubt.UNKNOWN_LABELS
+    if 2 * len(distinct) < len(named):
+        yield Doubt.REPEATED_BOXES
+    if 2 * len(response.detections) < min(len(distinct), query.max_detections):
+        yield Doubt.USELESS_BOXES
+
+
+def _place(box: geometry_pb2.BoundingBox) -> Box:
+    left, top, right, bottom = (round(side, _PLACES) for side in (box.x_min, box.y_min, box.x_max, box.y_max))
+    return left, top, right, bottom
 
 
 def _labelled(response: pb.DetectResponse, query: DetectQuery) -> list[tuple[str, Box]]:

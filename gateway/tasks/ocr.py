@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,8 +11,9 @@ from typing import ClassVar
 from gateway.domain import ImagePlan, Query
 from gateway.errors import Violation
 from gateway.profiles import Profile
-from gateway.tasks import Task, Wording, _answers as answers, _checks as checks
+from gateway.tasks import Task, Wording, _answers as answers, _checks as checks, _doubts as doubts
 from gateway.tasks._distance import similarity
+from gateway.tasks._doubts import Doubt
 from gateway.tasks._outlines import Outline, outline
 from gateway.tasks._records import score, string
 from gateway.tasks._wording import box_schema, list_of, quoted
@@ -26,6 +28,8 @@ _NO_TEXT = "NO_TEXT"
 _TEMPLATE = (
     "Read all text in the image in reading order, as it stands: correct and translate nothing.{languages} {form}"
 )
+_DOCUMENT = "document"
+_SPEAKS_OF_IMAGE = re.compile(r"^[^\n]*\b(?:image|picture|photo|text|read)\b[^\n]*\Z", re.IGNORECASE)
 _LINES_KEYS = ("lines", "text_lines", "texts", "results")
 _TEXT_KEYS = ("text", "content", "transcription", "label")
 
@@ -100,6 +104,18 @@ class OCR(Task[pb.OCRRequest, OCRQuery, pb.OCRResponse]):
         if lines and not any(line.outline for line in lines):
             raise answers.unusable("outlines of lines")
         return pb.OCRResponse(text="\n".join(line.text for line in lines), lines=map(_message, lines))
+
+    def doubts(self, response: pb.OCRResponse, text: str, query: OCRQuery, category: str) -> Iterator[Doubt]:
+        # Most pictures without text are known as such by nobody before they are read: that there is none is doubtful
+        # only where the caller expects some. Pixels would tell more, but decoding them costs every call its time.
+        if not response.text.strip():
+            if query.with_regions or query.languages or category.casefold() == _DOCUMENT:
+                yield Doubt.EMPTY_TEXT
+            return
+        for doubt in doubts.of_text(response.text):
+            # A sign may well say "Sorry"; a model speaks of the image.
+            if doubt is not Doubt.EVASIVE_ANSWER or _SPEAKS_OF_IMAGE.search(response.text):
+                yield doubt
 
     def agreement(self, first: pb.OCRResponse, second: pb.OCRResponse, query: OCRQuery) -> float:
         return similarity(first.text, second.text)

@@ -19,7 +19,9 @@ from gateway.tasks import (
     _answer_schema as answer_schema,
     _answers as answers,
     _checks as checks,
+    _doubts as doubts,
 )
+from gateway.tasks._doubts import Doubt
 from gateway.tasks._strict_schema import strict
 from gateway.tasks._structured import structured
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
@@ -93,6 +95,12 @@ class Prompt(Task[pb.PromptRequest, PromptQuery, pb.PromptResponse]):
             raise answers.unusable("object of the schema given")
         answer, struct = found
         return pb.PromptResponse(text=answer, structured=struct)
+
+    def doubts(self, response: pb.PromptResponse, text: str, query: PromptQuery, category: str) -> Iterator[Doubt]:
+        if query.response_schema is None:
+            yield from doubts.of_text(response.text)
+        elif doubts.is_empty(json_format.MessageToDict(response.structured)):
+            yield Doubt.EMPTY_FIELDS
 
     def agreement(self, first: pb.PromptResponse, second: pb.PromptResponse, query: PromptQuery) -> float:
         if query.response_schema is not None:

@@ -19,10 +19,13 @@ from gateway.tasks import (
     _answer_schema as answer_schema,
     _answers as answers,
     _checks as checks,
+    _doubts as doubts,
 )
-from gateway.tasks._questions import sort_of
+from gateway.tasks._doubts import Doubt
+from gateway.tasks._questions import Sort, sort_of
 from gateway.tasks._strict_schema import strict
 from gateway.tasks._structured import structured
+from gateway.tasks._words import words
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
 
 _QUESTION_CHARACTERS = 8000
@@ -32,6 +35,7 @@ _MAX_OUTPUT_TOKENS = 1024
 _MAX_OUTPUT_TOKENS_WITH_SCHEMA = 4096
 _TEMPLATE = "Answer the question about what is shown {form}."
 _KEYS = ("answer",)
+_MISSING = {Sort.COUNT: Doubt.NO_NUMBER, Sort.POLAR: Doubt.NO_YES_OR_NO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,16 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
             raise answers.unusable("object of the schema given")
         answer, struct = found
         return pb.VQAResponse(answer=answer, structured_answer=struct)
+
+    def doubts(self, response: pb.VQAResponse, text: str, query: VQAQuery, category: str) -> Iterator[Doubt]:
+        if query.answer_schema is not None:
+            if doubts.is_empty(json_format.MessageToDict(response.structured_answer)):
+                yield Doubt.EMPTY_FIELDS
+            return
+        yield from doubts.of_text(response.answer)
+        sort = sort_of(query.question)
+        if sort in _MISSING and not sort.said(words(response.answer)):
+            yield _MISSING[sort]
 
     def agreement(self, first: pb.VQAResponse, second: pb.VQAResponse, query: VQAQuery) -> float:
         if query.answer_schema is not None:

@@ -74,10 +74,8 @@ def test_a_route_must_name_a_model_at_all(written):
     [
         ('models = ["small"]\nhedge = {}', "hedge: there is no next model"),
         ('models = ["small", "large"]\nhedge = {}\nescalate = true', "hedge: the next model is asked for one reason"),
-        (
-            'models = ["small", "large"]\nhedge = {}\nagreement = {share = 0.1}',
-            "hedge: the next model is asked for one",
-        ),
+        ('models = ["small"]\nescalate = true', "escalate: there is no next model"),
+        ('models = ["small", "large"]\nagreement = {share = 0.1}', "agreement: is of no use without escalate"),
         ('models = ["small"]\nshadow = {model = "small", share = 0.1}', "shadow.model: is not the route's only model"),
         ('models = ["small"]\nshadow = {model = "huge", share = 0.1}', "names 'huge'"),
     ],

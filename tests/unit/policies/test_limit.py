@@ -34,17 +34,18 @@ class HeldModel:
 
 @pytest.fixture
 def limited(model, latency, metrics, clock, random):
-    def make(max_inflight, max_queue):
-        held = HeldModel(model())
+    def make(max_inflight, max_queue, *steps, concurrency=None, **more):
+        held = HeldModel(model("m", *steps))
         limit = Limit(
             held,
             name="m",
-            concurrency=Fixed(max_inflight),
+            concurrency=concurrency or Fixed(max_inflight),
             max_queue=max_queue,
             latency=latency,
             metrics=metrics,
             clock=clock,
             random=random,
+            **more,
         )
         return held, limit
 

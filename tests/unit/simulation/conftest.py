@@ -19,7 +19,12 @@ MODELS = {
         "price": {"input": "5", "output": "30"},
     },
 }
-ROUTES = {"cheap": ["cheap"], "dear": ["dear"], "both": ["cheap", "dear"]}
+ROUTES = {
+    "cheap": ["cheap"],
+    "dear": ["dear"],
+    "both": ["cheap", "dear"],
+    "escalate": {"models": ["cheap", "dear"], "escalate": True},
+}
 
 
 @pytest.fixture

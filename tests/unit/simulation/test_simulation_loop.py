@@ -55,3 +55,13 @@ def test_waiting_for_what_never_comes_is_an_error_and_no_hang():
 
     with pytest.raises(RuntimeError, match="every task waits"):
         run(work())
+
+
+def test_work_for_another_thread_is_done_at_once_and_takes_no_time():
+    async def work():
+        made = await asyncio.to_thread(sum, (1, 2))
+        with pytest.raises(ValueError, match="x"):
+            await asyncio.to_thread(int, "x")
+        return made, now()
+
+    assert run(work()) == (3, 0.0)

@@ -41,7 +41,7 @@ def test_a_model_alone_has_the_published_pass_rate_and_the_cost_of_the_median_to
     assert (found.right, found.cost_nano_usd) == (right, nano_usd)
 
 
-@pytest.mark.parametrize("route", ["cheap", "dear", "both"])
+@pytest.mark.parametrize("route", ["cheap", "dear", "escalate"])
 def test_what_is_sampled_lies_where_it_is_expected(simulation, route):
     found = figures(simulation(), trace.synthetic(2010, per_s=1, seed=1), route=route)
 
@@ -69,10 +69,19 @@ def test_every_call_ends_once_whatever_happens_to_it(simulation):
 
 
 def test_a_call_costs_the_sum_of_its_attempts(simulation):
-    ends = replay(simulation(noticed=Fraction(1)), trace.synthetic(67, per_s=1, seed=1), "both").ends
+    ends = replay(simulation(noticed=Fraction(1)), trace.synthetic(67, per_s=1, seed=1), "escalate").ends
 
     costs = {tuple(attempt.model for attempt in end.attempts): end.cost_nano_usd for end in ends}
     assert costs == {("cheap",): 88_260, ("cheap", "dear"): 88_260 + 11_140_000}
+
+
+def test_what_no_call_waits_for_is_paid_all_the_same(simulation):
+    routes = {"watched": {"models": ["cheap"], "shadow": {"model": "dear", "share": 1}}}
+    calls = [Call(at_s=10.0 * number) for number in range(3)]
+
+    found = figures(simulation(**SURE, routes=routes), calls, route="watched")
+
+    assert found.cost_nano_usd == 3 * (88_260 + 11_140_000)
 
 
 def test_routes_are_compared_on_the_same_answers(simulation):

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.concurrency import Fixed, Gradient
+
+
+class FakeClock:
+    """A clock that moves only when told."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def answer(clock):
+    """Has a window of answers come in."""
+
+    def window(gradient, seconds, *, kind="Caption", inflight=None, windows=1):
+        for _ in range(windows):
+            clock.now += 1.0
+            for _ in range(10):
+                gradient.took(kind, seconds, inflight or gradient.limit)
+        return gradient.limit
+
+    return window
+
+
+def test_a_fixed_limit_learns_nothing():
+    fixed = Fixed(7)
+    fixed.took("Caption", 100.0, 7)
+    fixed.overloaded()
+
+    assert fixed.limit == 7
+
+
+@pytest.mark.parametrize(("ceiling", "first"), [(64, 20), (20, 20), (3, 3), (1, 1)])
+def test_it_begins_in_the_middle_or_at_its_ceiling(clock, ceiling, first):
+    assert Gradient(ceiling, clock).limit == first
+
+
+def test_it_grows_to_its_ceiling_while_answers_are_as_fast_as_usual(clock, answer):
+    gradient = Gradient(64, clock)
+
+    assert [answer(gradient, 0.1) for _ in range(9)] == [24, 29, 34, 40, 47, 53, 61, 64, 64]
+
+
+def test_it_shrinks_by_half_at_most_each_second_while_answers_are_slow(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 0.1, windows=10)
+
+    assert [answer(gradient, 2.0) for _ in range(4)] == [40, 26, 18, 13]
+
+
+def test_it_is_never_less_than_four(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 0.1, windows=10)
+
+    assert answer(gradient, 100.0, windows=30) == 4
+
+
+def test_a_ceiling_below_the_floor_is_kept(clock, answer):
+    gradient = Gradient(2, clock)
+    answer(gradient, 0.1)
+
+    assert answer(gradient, 100.0, windows=30) == 2
+
+
+def test_a_limit_that_is_not_used_stays_as_it_is(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 0.1, windows=10)
+
+    assert answer(gradient, 5.0, inflight=31) == 64
+    assert answer(Gradient(64, clock), 0.1, inflight=9) == 20
+
+
+def test_answers_up_to_twice_as_slow_as_usual_are_no_overload(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 0.1, windows=10)
+
+    assert answer(gradient, 0.2) == 64
+
+
+def test_kinds_that_take_long_are_not_taken_for_slow(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 0.1, windows=10)
+
+    assert answer(gradient, 10.0, kind="OCR", windows=3) == 64
+    assert answer(gradient, 40.0, kind="OCR") == 40
+
+
+def test_few_answers_or_a_short_time_change_nothing(clock):
+    gradient = Gradient(64, clock)
+    clock.now += 5.0
+    for _ in range(9):
+        gradient.took("Caption", 0.1, 20)
+    few = gradient.limit
+    gradient.took("Caption", 0.1, 20)
+    enough = gradient.limit
+    clock.now += 0.9
+    for _ in range(1000):
+        gradient.took("Caption", 0.1, 24)
+
+    assert (few, enough, gradient.limit) == (20, 24, 24)
+
+
+def test_a_model_that_turns_calls_away_is_asked_by_a_tenth_fewer_once_a_second(clock):
+    gradient = Gradient(64, clock)
+    limits = []
+    for _ in range(3):
+        gradient.overloaded()
+        gradient.overloaded()
+        limits.append(gradient.limit)
+        clock.now += 1.0
+
+    assert limits == [18, 16, 14]
+
+
+def test_a_model_that_stays_slow_is_taken_at_its_new_speed_within_minutes(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 1.0, windows=10)
+    after_a_minute = answer(gradient, 3.0, windows=60)
+
+    assert after_a_minute <= 32
+    assert answer(gradient, 3.0, windows=600) == 64
