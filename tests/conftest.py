@@ -16,10 +16,12 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.postgresql",
     "tests.fixtures.running_gateway",
+    "tests.fixtures.settings_file",
     "tests.fixtures.tap",
     "tests.fixtures.triton",
     "tests.fixtures.stock_llmapi",
     "tests.fixtures.gemma4",
+    "tests.fixtures.virtual_time",
 ]
 
 # No test writes to the ledger of whoever runs it.

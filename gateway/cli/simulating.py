@@ -158,6 +158,7 @@ def _json(noticed: float | None, of: Figures) -> dict[str, Any]:
         "p50_s": of.p50_s,
         "p95_s": of.p95_s,
         "answered_by": dict(of.models),
+        "cached": of.cached,
         "escalations": dict(of.escalations),
         "failures": dict(of.failures),
         "shed": of.shed,

@@ -132,7 +132,7 @@ class Generations:
         shared = self._shared
         async with AsyncExitStack() as stack:
             candidates = {
-                name: await stack.enter_async_context(self._models.lease(name, plan, partial(open_model, plan, shared)))
+                name: await stack.enter_async_context(self._models.lease(name, plan, partial(self._model, plan)))
                 for name, plan in plans.items()
             }
             model, route = open_routing(settings, candidates, shared, stack)

@@ -34,12 +34,14 @@ class Expected:
 def expected(simulation: Simulation, calls: Iterable[Call], *, route: str | None = None) -> Expected | None:
     """Averages over *calls*, each made alone, by models that take and write their medians and never fail.
 
-    None where the outcome is left to chance or to the load by the policies themselves, and where there are too many
+    None where the policies leave the outcome to chance, to the load or to earlier calls, and where there are too many
     ways.
     """
     settings = simulation.settings
     rules = _rules(settings, route)
-    if any(map(_depends, rules)):
+    calls = list(calls)
+    is_cached = settings.cache.store != "off" and any(call.image for call in calls)
+    if is_cached or any(map(_depends, rules)):
         return None
     named = {model for rule in rules for model in rule.named}
     alone = {

@@ -13,10 +13,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway import tasks
+from gateway.compose.cache import open_cache
 from gateway.compose.model import Shared, open_model
 from gateway.compose.plan import plans
 from gateway.compose.routing import open_routing
-from gateway.domain import Ask, Options, Priority, SourceImage, Urgency
+from gateway.domain import Ask, CacheOutcome, Options, Priority, SourceImage, Urgency
 from gateway.errors import GatewayError
 from gateway.latency import Latency
 from gateway.metrics import Metrics
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from gateway.domain import Attempt
     from gateway.policies import Model
-    from gateway.settings import Settings
+    from gateway.settings import CacheSettings, Settings
     from gateway.simulation.backend import Script
     from gateway.simulation.behaviour import Behaviour
     from gateway.simulation.trace import Call
@@ -46,7 +47,8 @@ _AFTERWARDS_S = 3600.0
 class End:
     """How one call ended: with the answer of *model*, which is *right* or not, or for *reason* without one.
 
-    *seconds* are what it took from its arrival; *attempts* are on its record.
+    *seconds* are what it took from its arrival; *attempts* are on its record. *cached* says that the answer was there
+    already, or under way for another call.
     """
 
     model: str
@@ -54,6 +56,7 @@ class End:
     right: bool
     seconds: float
     attempts: tuple[Attempt, ...]
+    cached: bool
 
     @property
     def cost_nano_usd(self) -> int:
@@ -92,15 +95,19 @@ class Simulation:
     async def _replay(self, calls: Mapping[str, Call], script: Script, route: str | None) -> Replayed:
         clock = asyncio.get_running_loop().time
         registry = CollectorRegistry()
-        shared = Shared(
-            tasks=tasks.load(),
-            preparer=Unprepared(),
-            latency=Latency(),
-            metrics=Metrics(registry),
-            clock=clock,
-            random=Random(self.seed),  # noqa: S311  it keeps nothing secret
-        )
+        known, preparer, metrics = tasks.load(), Unprepared(), Metrics(registry)
         async with AsyncExitStack() as stack:
+            shared = Shared(
+                tasks=known,
+                preparer=preparer,
+                latency=Latency(),
+                metrics=metrics,
+                clock=clock,
+                random=Random(self.seed),  # noqa: S311  it keeps nothing secret
+                cache=open_cache(
+                    _in_memory(self.settings.cache), stack, preparer=preparer, tasks=known, metrics=metrics, clock=clock
+                ),
+            )
             candidates = {}
             for name, plan in plans(self.settings).items():
                 backend = Simulated(name, plan.profile, self.behaviours[name], script, seed=self.seed)
@@ -117,6 +124,11 @@ class Simulation:
         ends = tuple(task.result() for task in made)
         aside = _cost(registry) - sum(end.cost_nano_usd for end in ends)
         return Replayed(ends, _escalations(registry), aside)
+
+
+def _in_memory(cache: CacheSettings) -> CacheSettings:
+    """Gives the same cache apart from the one that the settings name, which has real answers in it."""
+    return cache if cache.store == "off" else cache.model_copy(update={"store": "memory"})
 
 
 def _ask(name: str, call: Call, task: AnyTask, now_s: float, route: str | None) -> Ask:
@@ -149,7 +161,8 @@ async def _end(ask: Ask, model: Model, script: Script) -> End:
         answered = answer.model
         right = script.verdict(ask.request_id, answered).right
     seconds = asyncio.get_running_loop().time() - started
-    return End(answered, reason, right, seconds, tuple(ask.trace.attempts))
+    cached = ask.trace.cache in {CacheOutcome.HIT, CacheOutcome.COALESCED}
+    return End(answered, reason, right, seconds, tuple(ask.trace.attempts), cached)
 
 
 @contextmanager

@@ -25,11 +25,11 @@ AS_CALLED = "(as called)"
 class Figures:
     """What one route made of all calls.
 
-    *right* counts the calls answered rightly, *models* those that each model answered, *failures* those that nobody
-    did, by reason. *cost_nano_usd* is what all attempts cost together, those of shadows too. *escalations* counts
-    answers passed over, by what was doubtful about them. *p50_s* and *p95_s* are seconds from arrival to answer; None
-    without any answer. *expected_right*, a probability, and *expected_cost_nano_usd* are for one call on average,
-    reckoned exactly; None where they cannot be.
+    *right* counts the calls answered rightly, *models* those that each model answered, *cached* those whose answer was
+    there already or under way, *failures* those that nobody answered, by reason. *escalations* counts answers passed
+    over, by what was doubtful about them. *cost_nano_usd* is what all attempts cost together, those of shadows too.
+    *p50_s* and *p95_s* are seconds from arrival to answer; None without any answer. *expected_right*, a probability,
+    and *expected_cost_nano_usd* are for one call on average, reckoned exactly; None where they cannot be.
     """
 
     route: str
@@ -39,6 +39,7 @@ class Figures:
     p50_s: float | None
     p95_s: float | None
     models: Mapping[str, int]
+    cached: int
     escalations: Mapping[str, int]
     failures: Mapping[str, int]
     expected_right: Fraction | None
@@ -84,6 +85,7 @@ def figures(simulation: Simulation, calls: Sequence[Call], *, route: str | None 
         p50_s=_percentile(seconds, 0.50),
         p95_s=_percentile(seconds, 0.95),
         models=_counted([end.model for end in answered]),
+        cached=sum(end.cached for end in ends),
         escalations=dict(sorted(replayed.escalations.items())),
         failures=_counted([end.reason for end in ends if end.reason]),
         expected_right=foreseen.right if foreseen else None,

@@ -21,7 +21,10 @@ _VERDICTS = tuple(Verdict(right, doubtful) for right in (True, False) for doubtf
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Draws each verdict by its share; equal seeds draw alike for equal calls and models, whatever else is asked."""
+    """Draws each verdict by its share; equal seeds draw alike for equal calls and models, whatever else is asked.
+
+    A model says the same of the same picture each time.
+    """
 
     calls: Mapping[str, Call]
     behaviours: Mapping[str, Behaviour]
@@ -29,9 +32,10 @@ class Drawn:
 
     def verdict(self, call: str, model: str) -> Verdict:
         """Tells what the answer of *model* to the call with this id is worth."""
-        random = Random(f"{self.seed}:{call}:{model}")  # noqa: S311  it keeps nothing secret
+        asked = self.calls[call]
+        random = Random(f"{self.seed}:{asked.rpc}:{asked.image or call}:{model}")  # noqa: S311  it keeps nothing secret
         behaviour = self.behaviours[model]
-        right = random.random() < behaviour.share_right(self.calls[call].category)
+        right = random.random() < behaviour.share_right(asked.category)
         doubtful = random.random() < (behaviour.false_alarms if right else behaviour.noticed)
         return Verdict(right, doubtful)
 

@@ -29,6 +29,12 @@ def hedge(latency, metrics, clock):
 pytestmark = pytest.mark.usefixtures("no_task_is_left")
 
 
+async def settle():
+    """Lets what is due happen, timers of a microsecond too."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 def attempts(ask):
     return [(each.model, each.outcome.value, each.reason) for each in ask.trace.attempts]
 
@@ -128,8 +134,7 @@ async def test_a_model_that_costs_is_raced_only_where_both_worst_cases_fit(hedge
     call = asyncio.create_task(hedge(first, second).answer(ask(max_cost_nano_usd=limit)))
     await slow.asked.wait()
     if asked_model == "a":
-        # Long enough for a timer that is due; the second model would answer at once.
-        await asyncio.sleep(0.01)
+        await settle()
         slow.go.set()
 
     assert (await call).model == asked_model
@@ -150,7 +155,7 @@ async def test_a_model_that_is_paused_or_would_be_late_is_not_asked(hedge, held,
     (first, slow), (next_one, quick) = held("a"), held("b", **second)
     call = asyncio.create_task(hedge(first, next_one).answer(ask()))
     await slow.asked.wait()
-    await asyncio.sleep(0.01)
+    await settle()
     slow.go.set()
 
     assert (await call).model == "a"
@@ -165,20 +170,21 @@ async def test_text_that_is_read_as_it_is_written_has_one_writer(hedge, held, ca
     second = candidate("b")
     call = asyncio.create_task(hedge(first, second).answer(replace(ask(), sink=Open())))
     await slow.asked.wait()
-    await asyncio.sleep(0.01)
+    await settle()
     slow.go.set()
 
     assert (await call).model == "a"
     assert second.model.asked == []
 
 
-async def test_where_the_second_fails_the_first_is_waited_for(hedge, held, ask):
-    (first, slow), (second, broken) = held("a"), held("b", UnusableAnswer("prose"))
+@pytest.mark.parametrize("failure", [UnusableAnswer("prose"), Refused("no")], ids=lambda failure: failure.reason)
+async def test_where_the_second_fails_the_first_is_waited_for(hedge, held, ask, failure):
+    (first, slow), (second, broken) = held("a"), held("b", failure)
     asked = ask()
     call = asyncio.create_task(hedge(first, second).answer(asked))
     await broken.asked.wait()
     broken.go.set()
-    await asyncio.sleep(0)
+    await settle()
     slow.go.set()
 
     assert (await call).model == "a"
@@ -191,7 +197,7 @@ async def test_where_the_first_fails_the_second_is_waited_for_and_not_asked_agai
     call = asyncio.create_task(hedge(first, second).answer(asked))
     await slow.asked.wait()
     broken.go.set()
-    await asyncio.sleep(0)
+    await settle()
     slow.go.set()
 
     assert (await call).model == "b"
@@ -241,7 +247,7 @@ async def test_a_first_model_that_is_late_leaves_the_second_all_the_time_of_the_
     call = asyncio.create_task(hedge(first, second).answer(asked))
     await slow.asked.wait()
     late.go.set()
-    await asyncio.sleep(0)
+    await settle()
     slow.go.set()
 
     assert (await call).model == "b"

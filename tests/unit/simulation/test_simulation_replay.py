@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 
+from gateway.settings import CacheSettings
 from gateway.simulation import trace
 from gateway.simulation.expectation import expected
 from gateway.simulation.replay import Simulation
@@ -145,3 +146,24 @@ def test_nothing_exact_is_said_of_what_policies_leave_to_chance(simulation):
     routes = {"drawn": {"models": ["cheap", "dear"], "choose": "weights", "weights": {"cheap": 1, "dear": 1}}}
 
     assert expected(simulation(routes=routes), [Call()], route="drawn") is None
+
+
+def test_equal_calls_are_answered_out_of_the_cache_where_there_is_one(simulation):
+    made = simulation(**SURE)
+    calls = [Call(at_s=60.0 * number, image=image) for number, image in enumerate(("cat", "dog", "cat", ""))]
+    cached = Simulation(made.settings.model_copy(update={"cache": CacheSettings(store="memory")}), made.behaviours, 1)
+
+    found = [figures(each, calls, route="cheap") for each in (made, cached)]
+
+    assert [(each.cached, each.cost_nano_usd) for each in found] == [(0, 4 * 88_260), (1, 3 * 88_260)]
+    assert found[0].right == found[1].right
+
+
+def test_a_store_that_the_settings_name_is_left_alone(simulation, tmp_path):
+    made = simulation(**SURE)
+    store = tmp_path / "cache.db"
+    cached = made.settings.model_copy(update={"cache": CacheSettings(store=f"sqlite:///{store}")})
+
+    figures(Simulation(cached, made.behaviours, 1), [Call(image="cat")], route="cheap")
+
+    assert not store.exists()
