@@ -52,19 +52,35 @@ class ProfiledModel:
 
     async def answer(self, ask: Ask) -> Answer:
         """Prepares the images, asks the backend once, and parses what it says."""
-        task = self._tasks[ask.query.rpc]
-        told = brief(ask, self._name, self._profile, self._tasks)
-        plans = told.plans
-        images = await self._prepare(ask, plans)
-        prompt = self._prompt(ask, told)
         try:
-            completion = await self._complete(ask, told, prompt, images)
-            response = self._parse(task, completion, ask, plans[0])
+            return await self._answer(ask)
         except GatewayError as exc:
             if ask.sink is not None and ask.sink.committed:
                 # The caller has read what this model wrote: no other one can go on from there.
                 exc.elsewhere = False
                 exc.metadata["partial"] = "true"
+            raise
+
+    async def ready(self) -> bool:
+        """Tells whether the backend can be asked."""
+        return await self._backend.ready()
+
+    async def _answer(self, ask: Ask) -> Answer:
+        task = self._tasks[ask.query.rpc]
+        told = brief(ask, self._name, self._profile, self._tasks)
+        plans = told.plans
+        images = await self._prepare(ask, plans)
+        prompt = self._prompt(ask, told)
+        completion = await self._complete(ask, told, prompt, images)
+        try:
+            text = self._profile.read(completion.text)
+            response = task.parse(text, ask.query, self._profile, plans[0])
+        except GatewayError as exc:
+            # What cannot be used was billed all the same.
+            exc.usage = completion.usage
+            exc.service_tier = completion.service_tier.value
+            exc.estimated = completion.estimated
+            exc.provider_model = completion.provider_model
             raise
         return Answer(
             response=response,
@@ -75,22 +91,6 @@ class ProfiledModel:
             sent=images[0].plan,
             sent_bytes=len(images[0].data),
         )
-
-    async def ready(self) -> bool:
-        """Tells whether the backend can be asked."""
-        return await self._backend.ready()
-
-    def _parse(self, task: AnyTask, completion: Completion, ask: Ask, plan: ImagePlan) -> object:
-        try:
-            text = self._profile.read(completion.text)
-            return task.parse(text, ask.query, self._profile, plan)
-        except GatewayError as exc:
-            # What cannot be used was billed all the same.
-            exc.usage = completion.usage
-            exc.service_tier = completion.service_tier.value
-            exc.estimated = completion.estimated
-            exc.provider_model = completion.provider_model
-            raise
 
     async def _prepare(self, ask: Ask, plans: tuple[ImagePlan, ...]) -> list[SentImage]:
         started = self._clock()

@@ -91,6 +91,10 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
         says the image is, or empty; nothing here looks at pixels.
         """
 
+    def images(self, request: RequestT) -> list[tuple[str, Image]]:
+        """Lists the images of *request* with their field paths, the one that boxes speak of first."""
+        return [("image", request.image)]
+
     def streams(self, query: QueryT) -> bool:
         """Tells whether what a model writes for *query* is text that can be handed over word by word."""
         return False
@@ -98,10 +102,6 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
     def text(self, response: ResponseT) -> str:
         """Gives the text of an answer, for callers who take it in pieces."""
         raise NotImplementedError
-
-    def images(self, request: RequestT) -> list[tuple[str, Image]]:
-        """Lists the images of *request* with their field paths, the one that boxes speak of first."""
-        return [("image", request.image)]
 
 
 AnyTask = Task[Any, Any, Any]
