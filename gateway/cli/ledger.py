@@ -20,6 +20,8 @@ _Ledger: TypeAlias = Annotated[
 ]
 _Settings: TypeAlias = Annotated[Path | None, typer.Option("--settings", help="TOML file that names the ledger.")]
 
+_MICRO = 1_000_000
+
 
 def usage(
     *,
@@ -89,9 +91,31 @@ def reconcile(
     raise typer.Exit(1)
 
 
+def trace(
+    *,
+    ledger: _Ledger = None,
+    settings: _Settings = None,
+    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day, in UTC.")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day, in UTC.")] = None,
+) -> None:
+    """Prints the calls in the ledger as a trace for `simulate`, a JSON object a line.
+
+    The ledger knows when a call came and its RPC; sizes of images, categories and deadlines are not in it.
+    """
+    from gateway.ledger import LedgerUnavailable, report  # noqa: PLC0415  `--help` should not wait
+
+    try:
+        found = report.arrivals(_url(ledger, settings), since=_day(since), until=_day(until))
+    except LedgerUnavailable as exc:
+        raise process.CannotStart(str(exc)) from None
+    start_us = found[0][0] if found else 0
+    for time_us, rpc in found:
+        sys.stdout.write(json.dumps({"at_s": (time_us - start_us) / _MICRO, "rpc": rpc}) + "\n")
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to *app*."""
-    for command in (usage, reconcile):
+    for command in (usage, reconcile, trace):
         app.command()(command)
 
 

@@ -83,8 +83,8 @@ def simulate(  # noqa: PLR0913  typer makes one option of each parameter
     if as_json:
         sys.stdout.write(json.dumps([_json(share, each) for share, each in found]) + "\n")
         return
-    columns = [name for name in _COLUMNS if noticed or name != "noticed"]
     rows = [_row(share, each) for share, each in found]
+    columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
     if markdown:
         output.say(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
         for row in rows:

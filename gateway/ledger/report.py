@@ -13,11 +13,13 @@ from gateway.ledger.table import ATTEMPTS, LedgerUnavailable, connect, name_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, RowMapping, Select
 
 _DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1)
 _C = ATTEMPTS.c
+# The principal that makes calls nobody waits for.
+_SHADOW = "shadow"
 _DAY = _C.time_us // _DAY_US
 GROUPS: dict[str, ColumnElement[Any]] = {
     "day": _DAY,
@@ -55,22 +57,42 @@ def usage(
     groups = [GROUPS[name].label(name) for name in by]
     sums = [cast(func.coalesce(each, 0), BigInteger).label(name) for name, each in _SUMS.items()]
     query = select(*groups, *sums).group_by(*groups).order_by(*groups)
-    if since is not None:
-        query = query.where(_C.time_us >= _start_us(since))
-    if until is not None:
-        query = query.where(_C.time_us < _start_us(until + timedelta(days=1)))
-    engine = connect(url, create=False)
-    try:
-        with engine.connect() as connection:
-            found = [dict(each) for each in connection.execute(query).mappings()]
-    except SQLAlchemyError as exc:
-        raise LedgerUnavailable(f"the ledger cannot be read: {name_of(exc)}") from None
-    finally:
-        engine.dispose()
+    found = [dict(each) for each in _read(url, _between(query, since, until))]
     for each in found:
         if "day" in each:
             each["day"] = (_EPOCH + timedelta(days=each["day"])).isoformat()
     return found
+
+
+def arrivals(url: str, *, since: date | None = None, until: date | None = None) -> list[tuple[int, str]]:
+    """Gives of each call when a model was first asked, in microseconds since 1970-01-01 UTC, and its RPC, in order.
+
+    Attempts of one principal under the same request id are one call; calls that no model was asked for, such as those
+    answered out of the cache, are not known, and those of shadows are none. Blocks. Raises `LedgerUnavailable`.
+    """
+    first = func.min(_C.time_us).label("first")
+    query = select(first, _C.rpc).where(_C.principal != _SHADOW)
+    query = query.group_by(_C.principal, _C.request_id, _C.rpc).order_by(first, _C.rpc)
+    return [(each["first"], each["rpc"]) for each in _read(url, _between(query, since, until))]
+
+
+def _between(query: Select[Any], since: date | None, until: date | None) -> Select[Any]:
+    if since is not None:
+        query = query.where(_C.time_us >= _start_us(since))
+    if until is not None:
+        query = query.where(_C.time_us < _start_us(until + timedelta(days=1)))
+    return query
+
+
+def _read(url: str, query: Select[Any]) -> Sequence[RowMapping]:
+    engine = connect(url, create=False)
+    try:
+        with engine.connect() as connection:
+            return connection.execute(query).mappings().all()
+    except SQLAlchemyError as exc:
+        raise LedgerUnavailable(f"the ledger cannot be read: {name_of(exc)}") from None
+    finally:
+        engine.dispose()
 
 
 def _start_us(day: date) -> int:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
+from gateway import tasks
 from gateway.settings.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_RPCS = tuple(tasks.load())
 # How many of the 67 prompts of Roboflow's comparison (visioncheckup.com) are of each category.
 SEED_MIX = {"defect": 15, "document": 9, "counting": 10, "object": 14, "spatial": 19}
 # Of images whose size nobody recorded. At it, both families' own detail for VQA comes near the published medians of
@@ -34,7 +36,7 @@ class Call(Table):
 
     # Seconds since the trace began.
     at_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    rpc: Literal["Caption", "OCR", "Detect", "Classify", "VQA"] = "VQA"
+    rpc: str = "VQA"
     # Kind of work, by which models' shares of right answers may differ.
     category: str = ""
     # Of the upright picture. Unset: 1024, and models of which a median of input tokens is known read that many.
@@ -48,6 +50,13 @@ class Call(Table):
     priority: Literal["", "quality", "balanced", "cost"] = ""
     max_cost_nano_usd: int | None = Field(default=None, ge=0)
     urgency: Literal["", "interactive", "bulk"] = ""
+
+    @field_validator("rpc")
+    @classmethod
+    def _there_is_one(cls, rpc: str) -> str:
+        if rpc not in _RPCS:
+            raise ValueError(f"there is no {rpc[:40]!r}; there are {', '.join(_RPCS)}")
+        return rpc
 
 
 def read(path: Path) -> list[Call]:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app, process
 from gateway.ledger import Ledger
+from gateway.simulation.trace import Call, read as read_trace
 from gateway.usage import Usage
 
 DAY_S = 86_400
@@ -232,3 +233,21 @@ def test_an_export_may_be_csv(reconcile):
 )
 def test_a_file_that_is_no_whole_export_is_refused(reconcile, export, problem):
     assert reconcile(export) == (1, [problem])
+
+
+async def test_the_calls_of_the_ledger_are_a_trace_to_simulate(url, row, tmp_path):
+    at_us = FIRST_S * 1_000_000
+    async with Ledger.open(url) as opened:
+        for each in (
+            row(time_us=at_us, request_id="first", outcome="failed", reason="BACKEND_UNAVAILABLE"),
+            row(time_us=at_us + 3_000_000, request_id="first", model="own"),
+            row(time_us=at_us + 1_500_000, request_id="second", rpc="OCR"),
+            row(time_us=at_us + 1_600_000, request_id="second", rpc="OCR", principal="shadow"),
+        ):
+            opened.write(each)
+
+    code, out = run("trace", "--ledger", url)
+
+    file = tmp_path / "calls.jsonl"
+    file.write_text(out)
+    assert (code, read_trace(file)) == (0, [Call(rpc="Caption"), Call(at_s=1.5, rpc="OCR")])
