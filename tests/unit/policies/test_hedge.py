@@ -320,14 +320,14 @@ async def test_the_record_is_the_winner_s_and_the_wait_before_it_was_asked_is_up
 
 
 async def test_failures_are_not_kept_by_their_own_tracebacks(hedge, held, candidate, ask):
-    (first, late), (second, broken) = held("a", DeadlineExceeded("late")), held("b", BackendUnavailable("down"))
-    gone = [weakref.ref(model.inner.steps[0]) for model in (late, broken)]
+    (first, late), (second, later) = held("a", DeadlineExceeded("late")), held("b", DeadlineExceeded("later"))
+    gone = [weakref.ref(model.inner.steps[0]) for model in (late, later)]
     gc.disable()
     try:
         call = asyncio.create_task(hedge(first, second, candidate("c")).answer(ask()))
-        await broken.asked.wait()
+        await later.asked.wait()
         late.go.set()
-        broken.go.set()
+        later.go.set()
 
         assert (await call).model == "c"
         assert [each() for each in gone] == [None, None]
