@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from gateway.settings import Settings
 
 Trigger: TypeAlias = Literal["signal", "file"]
 # Where a path leads, and inode, time of change in ns and size in bytes of what is there; None where nothing is.
-_Stamp: TypeAlias = tuple[str, int, int, int] | None
+Stamp: TypeAlias = tuple[str, int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +37,20 @@ class Source:
         change counts once the files are the same at two looks: half a file can be in order too, and say less.
         """
 
-        async def look() -> dict[Path, _Stamp]:
+        async def look() -> dict[Path, Stamp]:
             own = [self.path] if self.path else []
-            return await asyncio.to_thread(_stamps, [*own, *others()]) if watch else {}
+            return await asyncio.to_thread(stamps, [*own, *others()]) if watch else {}
 
-        known = last = await look()
+        files = Settled(await look())
         while True:
             asked = await self._asked()
-            now = await look()
-            # Read below, so that what changes meanwhile is seen by the next look.
+            # Seen before the settings are read, so that what changes meanwhile is seen by the next look.
+            changed = files.changed(await look())
             if asked:
-                known = now
+                files.known()
                 yield "signal"
-            elif now == last and _differs(now, known):
-                known = now
+            elif changed:
                 yield "file"
-            else:
-                # Files that were not looked at before have not changed.
-                known = now | {path: stamp for path, stamp in known.items() if path in now}
-            last = now
 
     async def _asked(self) -> bool:
         try:
@@ -67,15 +62,35 @@ class Source:
         return True
 
 
-def _differs(now: dict[Path, _Stamp], known: dict[Path, _Stamp]) -> bool:
-    return any(stamp != known.get(path, stamp) for path, stamp in now.items())
+class Settled:
+    """Tells when files have changed, and are done with it."""
+
+    def __init__(self, now: Mapping[Path, Stamp]) -> None:
+        """Compares with *now*."""
+        self._known = self._last = now
+
+    def changed(self, now: Mapping[Path, Stamp]) -> bool:
+        """Tells whether files are other than those known, and the same as at the last look; then they are known.
+
+        A file that was not looked at before is known from now on.
+        """
+        differ = any(stamp != self._known.get(path, stamp) for path, stamp in now.items())
+        changed = differ and now == self._last
+        self._known = now if changed else {path: self._known.get(path, stamp) for path, stamp in now.items()}
+        self._last = now
+        return changed
+
+    def known(self) -> None:
+        """Takes the files as they were at the last look for known."""
+        self._known = self._last
 
 
-def _stamps(paths: Iterable[Path]) -> dict[Path, _Stamp]:
+def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
+    """Gives what shows that a file is another than before, by its path."""
     return {path: _stamp(path) for path in paths}
 
 
-def _stamp(path: Path) -> _Stamp:
+def _stamp(path: Path) -> Stamp:
     try:
         target = path.resolve()
         found = target.stat()
