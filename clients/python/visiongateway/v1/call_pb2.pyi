@@ -145,11 +145,11 @@ class _CachePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CachePoli
     CACHE_POLICY_UNSPECIFIED: _CachePolicy.ValueType  # 0
     """Same as DEFAULT."""
     CACHE_POLICY_DEFAULT: _CachePolicy.ValueType  # 1
-    """Uses and fills the cache when the operator switched it on."""
+    """Uses and fills the cache when the operator switched it on, and shares the answer of an equal call in flight."""
     CACHE_POLICY_BYPASS: _CachePolicy.ValueType  # 2
-    """Neither reads nor fills the cache."""
+    """Neither reads nor fills the cache, and shares no call."""
     CACHE_POLICY_REFRESH: _CachePolicy.ValueType  # 3
-    """Asks anew and replaces what the cache holds."""
+    """Asks anew and replaces what the cache holds. Later calls may share the answer."""
 
 class CachePolicy(_CachePolicy, metaclass=_CachePolicyEnumTypeWrapper):
     """What a cached answer may be used for."""
@@ -157,11 +157,11 @@ class CachePolicy(_CachePolicy, metaclass=_CachePolicyEnumTypeWrapper):
 CACHE_POLICY_UNSPECIFIED: CachePolicy.ValueType  # 0
 """Same as DEFAULT."""
 CACHE_POLICY_DEFAULT: CachePolicy.ValueType  # 1
-"""Uses and fills the cache when the operator switched it on."""
+"""Uses and fills the cache when the operator switched it on, and shares the answer of an equal call in flight."""
 CACHE_POLICY_BYPASS: CachePolicy.ValueType  # 2
-"""Neither reads nor fills the cache."""
+"""Neither reads nor fills the cache, and shares no call."""
 CACHE_POLICY_REFRESH: CachePolicy.ValueType  # 3
-"""Asks anew and replaces what the cache holds."""
+"""Asks anew and replaces what the cache holds. Later calls may share the answer."""
 Global___CachePolicy: _TypeAlias = CachePolicy  # noqa: Y015
 
 class _ServiceTier:
@@ -257,11 +257,11 @@ class _CacheOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheOut
     CACHE_OUTCOME_UNSPECIFIED: _CacheOutcome.ValueType  # 0
     """No cache was involved."""
     CACHE_OUTCOME_HIT: _CacheOutcome.ValueType  # 1
-    """The answer was stored by an earlier call."""
+    """The answer was stored by an earlier call, and cost nothing."""
     CACHE_OUTCOME_MISS: _CacheOutcome.ValueType  # 2
-    """The answer was not stored."""
+    """The model was asked: nothing was stored, or the call asked anew."""
     CACHE_OUTCOME_COALESCED: _CacheOutcome.ValueType  # 3
-    """The answer was shared with an equal call in flight."""
+    """The answer is that of an equal call in flight. The first of such calls is charged; this one costs nothing."""
 
 class CacheOutcome(_CacheOutcome, metaclass=_CacheOutcomeEnumTypeWrapper):
     """What the cache did for a call."""
@@ -269,11 +269,11 @@ class CacheOutcome(_CacheOutcome, metaclass=_CacheOutcomeEnumTypeWrapper):
 CACHE_OUTCOME_UNSPECIFIED: CacheOutcome.ValueType  # 0
 """No cache was involved."""
 CACHE_OUTCOME_HIT: CacheOutcome.ValueType  # 1
-"""The answer was stored by an earlier call."""
+"""The answer was stored by an earlier call, and cost nothing."""
 CACHE_OUTCOME_MISS: CacheOutcome.ValueType  # 2
-"""The answer was not stored."""
+"""The model was asked: nothing was stored, or the call asked anew."""
 CACHE_OUTCOME_COALESCED: CacheOutcome.ValueType  # 3
-"""The answer was shared with an equal call in flight."""
+"""The answer is that of an equal call in flight. The first of such calls is charged; this one costs nothing."""
 Global___CacheOutcome: _TypeAlias = CacheOutcome  # noqa: Y015
 
 @_typing.final
