@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from gateway.domain import Clock
 
-_FIRST = 20
+# Few enough that they do not slow each other down: what they take when all is new is what is usual.
 _FLOOR = 4
 # A window ends after so many answers and so many seconds, both.
 _FEWEST = 10
@@ -71,10 +71,12 @@ class Gradient:
     """
 
     def __init__(self, ceiling: int, clock: Clock) -> None:
-        """Stays between 4 and *ceiling*, at least 1, and starts at 20; or at the ceiling where that is lower."""
+        """Stays between 4 and *ceiling*, at least 1, and starts at 4; or at the ceiling where that is lower."""
         self._ceiling = float(ceiling)
         self._floor = float(min(_FLOOR, ceiling))
-        self._limit = float(min(_FIRST, ceiling))
+        self._limit = self._floor
+        # Doubles until answers are slow for the first time, as TCP does (RFC 5681, slow start).
+        self._starting = True
         self._clock = clock
         self._usual_s: dict[str, float] = {}
         self._seconds: defaultdict[str, list[float]] = defaultdict(list)
@@ -98,6 +100,7 @@ class Gradient:
     def overloaded(self) -> None:
         """Shrinks by a tenth, once a second at most: many calls may be told of one and the same overload."""
         now = self._clock()
+        self._starting = False
         if now - self._backed_off_at >= _WINDOW_S:
             self._backed_off_at = now
             self._resize(self._limit * _BACKOFF)
@@ -121,7 +124,9 @@ class Gradient:
         # A limit that is not used is neither the cause of slow answers nor shown to be too low.
         if self._most_inflight * 2 >= self.limit:
             gradient = min(max(_TOLERANCE / slowness, _STEEPEST), 1.0)
-            self._resize(self._limit * gradient + math.sqrt(self._limit))
+            self._starting = self._starting and gradient == 1.0
+            room = self._limit if self._starting else math.sqrt(self._limit)
+            self._resize(self._limit * gradient + room)
         self._begin()
 
     def _resize(self, limit: float) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _RETRY_AFTER_S = 1.0
 # Of the last call in how long a place is held; the calls before have the rest.
 _NEWEST = 0.1
+# Under overload the queue is as long as it may be. Were that as long as a call can just wait, half of those in it would
+# wait in vain, for calls take now longer and now shorter.
+_MARGIN = 1.5
 # Those shed come back after what they would have waited, and up to half as long again.
 _SPREAD = 1.5
 _PLACE = ""
@@ -119,7 +122,7 @@ class Limit:
     async def _queue(self, ask: Ask) -> None:
         now, urgency = self._clock(), ask.options.urgency
         until = ask.deadline - (self._latency.expected_s(ask.query.rpc, self._name) or 0.0)
-        if now + self._expected_wait_s(urgency) > until:
+        if now + _MARGIN * self._expected_wait_s(urgency) > until:
             raise self._shed(ask, _TOO_LONG)
         if sum(map(len, self._queues)) >= self._max_queue and not self._take_from_bulk(urgency):
             raise self._shed(ask, _FULL)

@@ -93,6 +93,7 @@ async def test_with_triton_killed_the_next_model_answers_and_both_are_told(start
 
     assert attempts(response.info) == [
         ("embedded", "ATTEMPT_OUTCOME_FAILED", "BACKEND_UNAVAILABLE"),
+        ("embedded", "ATTEMPT_OUTCOME_FAILED", "BACKEND_UNAVAILABLE"),
         ("gpt-5.5", "ATTEMPT_OUTCOME_OK", ""),
     ]
     assert response.info.cost_nano_usd == 11_140_000

@@ -41,15 +41,23 @@ def test_a_fixed_limit_learns_nothing():
     assert fixed.limit == 7
 
 
-@pytest.mark.parametrize(("ceiling", "first"), [(64, 20), (20, 20), (3, 3), (1, 1)])
-def test_it_begins_in_the_middle_or_at_its_ceiling(clock, ceiling, first):
+@pytest.mark.parametrize(("ceiling", "first"), [(64, 4), (3, 3), (1, 1)])
+def test_it_begins_with_few_or_at_its_ceiling(clock, ceiling, first):
     assert Gradient(ceiling, clock).limit == first
 
 
-def test_it_grows_to_its_ceiling_while_answers_are_as_fast_as_usual(clock, answer):
+def test_it_doubles_up_to_its_ceiling_while_answers_are_as_fast_as_the_first_ones(clock, answer):
     gradient = Gradient(64, clock)
 
-    assert [answer(gradient, 0.1) for _ in range(9)] == [24, 29, 34, 40, 47, 53, 61, 64, 64]
+    assert [answer(gradient, 0.1) for _ in range(5)] == [8, 16, 32, 64, 64]
+
+
+def test_once_answers_were_slow_it_grows_by_its_square_root_while_they_are_as_fast_as_usual(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 0.1, windows=4)
+    shrunk = answer(gradient, 2.0, windows=3)
+
+    assert (shrunk, [answer(gradient, 0.1) for _ in range(8)]) == (18, [22, 27, 32, 38, 44, 51, 58, 64])
 
 
 def test_it_shrinks_by_half_at_most_each_second_while_answers_are_slow(clock, answer):
@@ -78,7 +86,7 @@ def test_a_limit_that_is_not_used_stays_as_it_is(clock, answer):
     answer(gradient, 0.1, windows=10)
 
     assert answer(gradient, 5.0, inflight=31) == 64
-    assert answer(Gradient(64, clock), 0.1, inflight=9) == 20
+    assert answer(Gradient(64, clock), 0.1, inflight=1) == 4
 
 
 def test_answers_up_to_twice_as_slow_as_usual_are_no_overload(clock, answer):
@@ -100,19 +108,20 @@ def test_few_answers_or_a_short_time_change_nothing(clock):
     gradient = Gradient(64, clock)
     clock.now += 5.0
     for _ in range(9):
-        gradient.took("Caption", 0.1, 20)
+        gradient.took("Caption", 0.1, 4)
     few = gradient.limit
-    gradient.took("Caption", 0.1, 20)
+    gradient.took("Caption", 0.1, 4)
     enough = gradient.limit
     clock.now += 0.9
     for _ in range(1000):
-        gradient.took("Caption", 0.1, 24)
+        gradient.took("Caption", 0.1, 8)
 
-    assert (few, enough, gradient.limit) == (20, 24, 24)
+    assert (few, enough, gradient.limit) == (4, 8, 8)
 
 
-def test_a_model_that_turns_calls_away_is_asked_by_a_tenth_fewer_once_a_second(clock):
+def test_a_model_that_turns_calls_away_is_asked_by_a_tenth_fewer_once_a_second(clock, answer):
     gradient = Gradient(64, clock)
+    answer(gradient, 0.1, windows=4)
     limits = []
     for _ in range(3):
         gradient.overloaded()
@@ -120,7 +129,7 @@ def test_a_model_that_turns_calls_away_is_asked_by_a_tenth_fewer_once_a_second(c
         limits.append(gradient.limit)
         clock.now += 1.0
 
-    assert limits == [18, 16, 14]
+    assert limits == [57, 51, 46]
 
 
 def test_a_model_that_stays_slow_is_taken_at_its_new_speed_within_minutes(clock, answer):

@@ -158,7 +158,7 @@ def candidate(model):
 @pytest.fixture
 def ask(clock):
     def make(*, seconds=10.0, **options):
-        return Ask(AnyQuery(), (SourceImage(b"x", "image/png", 1, 1),), Options(**options), clock.now + seconds, "id")
+        return Ask(AnyQuery(), (SourceImage(b"x", "image/png", 1, 1),), Options(**options), clock() + seconds, "id")
 
     return make
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -197,3 +199,47 @@ async def test_the_last_model_is_no_last_resort_while_an_earlier_one_works(fallb
     await fallback(candidate("a", UnusableAnswer("prose")), second).answer(ask())
 
     assert not second.model.asked[0].last_resort
+
+
+async def test_each_model_is_told_whether_another_one_is_asked_should_it_fail(fallback, candidate, ask):
+    three = [candidate(name, *([BackendUnavailable("down")] if name != "c" else [])) for name in "abc"]
+
+    await fallback(*three).answer(ask())
+
+    assert [each.model.asked[0].has_next for each in three] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "is_open", "has_next"),
+    [(1.0, False, True), (None, False, True), (11.0, False, False), (1.0, True, False)],
+)
+async def test_a_model_that_is_paused_or_takes_too_long_is_nobody_to_ask_next(
+    fallback, candidate, ask, takes, takes_s, is_open, has_next
+):
+    if takes_s:
+        takes("b", takes_s)
+    first = candidate("a")
+
+    await fallback(first, candidate("b", is_open=is_open)).answer(ask(seconds=10.0))
+
+    assert first.model.asked[0].has_next is has_next
+
+
+async def test_whoever_has_others_to_ask_says_so_to_the_last_model_too(fallback, candidate, ask):
+    only = candidate("a")
+
+    await fallback(only).answer(replace(ask(), has_next=True))
+
+    assert only.model.asked[0].has_next
+
+
+async def test_a_call_that_has_reached_its_caller_goes_to_nobody_else_when_its_share_of_the_time_is_up(
+    fallback, candidate, ask
+):
+    second = candidate("b")
+    asked = replace(ask(), sink=SimpleNamespace(committed=True))
+
+    with pytest.raises(DeadlineExceeded):
+        await fallback(candidate("a", DeadlineExceeded("late"), takes_s=6.0), second).answer(asked)
+
+    assert second.model.asked == []

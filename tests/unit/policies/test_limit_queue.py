@@ -159,9 +159,9 @@ async def test_a_call_that_the_queue_leaves_no_time_to_be_answered_is_shed_and_t
     await begin(limited, "i1")
     await begin(limited, "i2")
 
-    # Three of a second each before it has a place, and a second for itself.
-    late = await begin(limited, "late", seconds=3.9)
-    in_time = await begin(limited, "in time", seconds=4.1)
+    # Three of a second each before it has a place, half as long again to be sure, and a second for itself.
+    late = await begin(limited, "late", seconds=5.4)
+    in_time = await begin(limited, "in time", seconds=5.6)
 
     assert (type(late.exception()), late.exception().retry_after_s, in_time.done()) == (Overloaded, 3.0, False)
     assert str(late.exception()) == "m is busy, and its queue too long for the time that is left"
@@ -173,24 +173,24 @@ async def test_a_bulk_call_reckons_with_all_who_wait_and_an_interactive_one_with
     for name in ("b1", "b2", "b3"):
         await begin(limited, name, **BULK)
 
-    assert not (await begin(limited, "i1", seconds=2.5)).done()
-    assert (await begin(limited, "b4", seconds=2.5, **BULK)).done()
+    assert not (await begin(limited, "i1", seconds=2.6)).done()
+    assert (await begin(limited, "b4", seconds=2.6, **BULK)).done()
 
 
 async def test_more_places_make_the_wait_shorter(busy, begin):
     limited = await busy(places=2)
     await begin(limited, "third")
 
-    assert not (await begin(limited, "fourth", seconds=1.6)).done()
+    assert not (await begin(limited, "fourth", seconds=1.8)).done()
 
 
 async def test_a_call_whose_time_passes_in_the_queue_is_dropped_and_its_turn_goes_to_the_next(busy, begin, stepped):
     limited = await busy()
-    late = await begin(limited, "late", seconds=2.5)
+    late = await begin(limited, "late", seconds=2.6)
     await begin(limited, "next", seconds=60)
 
-    # One and a half of the two and a half seconds it had: too little is left for a model that takes one.
-    await stepped.end(after_s=1.6)
+    # Too little is left for a model that takes a second.
+    await stepped.end(after_s=1.7)
 
     assert (type(late.exception()), stepped.order) == (Overloaded, ["next"])
 
