@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
+import structlog
 
 from gateway.domain import CacheOutcome, CachePolicy, SourceImage, Urgency
 from gateway.errors import BackendUnavailable, UnusableAnswer
@@ -199,14 +200,20 @@ async def test_images_are_held_no_longer_than_the_call_runs_or_waits(shadow, hel
         gc.enable()
 
 
-@pytest.mark.parametrize("failure", [BackendUnavailable("down"), KeyError("bug")], ids=["failure", "bug"])
-async def test_a_shadow_that_fails_is_counted_and_the_next_call_is_made(shadow, candidate, model, ask, count, failure):
+@pytest.mark.parametrize(
+    ("failure", "logged"), [(BackendUnavailable("down"), []), (KeyError("bug"), ["bug"])], ids=["failure", "bug"]
+)
+async def test_a_shadow_that_fails_is_counted_and_the_next_call_is_made(
+    shadow, candidate, model, ask, count, failure, logged
+):
     inner = shadow(candidate("s", failure)).behind(model("m"))
-    for _ in range(2):
-        await inner.answer(ask())
-    await until(lambda: count("answered"))
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            await inner.answer(ask())
+        await until(lambda: count("answered"))
 
     assert (count("failed"), count("answered")) == (1, 1)
+    assert [line["event"] for line in logs] == logged
 
 
 async def test_closed_it_ends_what_runs_and_drops_what_waits_and_what_comes(shadow, held, model, ask, count):
