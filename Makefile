@@ -56,6 +56,10 @@ generate: setup ## Generates the Python stubs from proto/
 bench: setup ## Measures what the gateway adds to a call (tests/bench/README.md)
 	$(BIN)/python -m tests.bench.gateway_overhead
 
+.PHONY: failover
+failover: setup ## Runs every failure there is and writes what callers see into docs/resilience.md
+	$(BIN)/python -m tests.failover --write
+
 .PHONY: lock
 lock: ## Locks the requirements anew; needs uv
 	requirements/lock.sh

@@ -1,0 +1,246 @@
+"""What one scenario happens on: a whole gateway, a real client before it, and servers that others wrote behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from llmock.pytest_plugin import LLMock
+from llmock.testing import LLMockServer
+from llmock.verdict import judge
+from sqlalchemy import select
+
+from gateway.ledger.table import ATTEMPTS, connect
+from tests.failover import tritons, wire
+from tests.fixtures import aimock as aimocks
+from tests.fixtures.pictures import encode, stored
+from tests.fixtures.running_gateway import gateways
+from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
+
+PRIMARY, BACKUP = "primary", "backup"
+# What aimock tells the two apart by.
+PRIMARY_AT_PROVIDER, BACKUP_AT_PROVIDER = "gpt-5.5", "gpt-5.5-backup"
+USAGE = {"input_tokens": 1400, "output_tokens": 138, "total_tokens": 1538}
+_PRICE = {"input": "5", "output": "30"}
+# A caller's clock and the gateway's run out at the same time, and either may be the first to say so.
+_TIME_IS_UP = {"CANCELLED": "DEADLINE", "DEADLINE": "DEADLINE"}
+
+
+@dataclass(frozen=True)
+class Upstreams:
+    """Servers that others wrote; all scenarios share them, one after another."""
+
+    llmock_server: LLMockServer
+    aimock: aimocks.Aimock
+    triton: tritons.Triton
+
+
+@contextmanager
+def upstreams():
+    """Runs them; raises `AimockUnavailable` or `TritonUnavailable`."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="failover-")))
+        triton = stack.enter_context(tritons.installed(folder / "triton"))
+        aimock = stack.enter_context(aimocks.serving(folder))
+        yield Upstreams(stack.enter_context(LLMockServer()), aimock, triton)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a caller was told of one call."""
+
+    request_id: str
+    code: str
+    reason: str
+    has_retry_info: bool
+    model: str
+    answer: str
+    cost_nano_usd: int
+    # Of an answer, its attempts as (model, reason), the reason empty for the one that answered.
+    attempts: tuple[tuple[str, str], ...] | None
+    seconds: float
+
+    def __str__(self):
+        if self.code == "OK":
+            return f"OK from {self.model}"
+        said = self.code if self.code == "DEADLINE_EXCEEDED" else f"{self.code} {self.reason}"
+        return f"{said}, RetryInfo" if self.has_retry_info else said
+
+
+@dataclass
+class Stage:
+    """One gateway with the models of one scenario."""
+
+    upstreams: Upstreams
+    wire: wire.Wire
+    gateway: object
+    llmock: LLMock
+    timeout_s: float
+    told: list[Told] = field(default_factory=list)
+    # The attempts that the ledger has, in order, once the gateway has ended.
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    # Servers that die keep no journal of what they were sent last.
+    keeps_journal: bool = True
+    # Further seconds, by what was measured.
+    measured: dict[str, float] = field(default_factory=dict)
+    numbers: count = field(default_factory=lambda: count(1))
+
+    @property
+    def aimock(self):
+        return self.upstreams.aimock
+
+    @property
+    def triton(self):
+        return self.upstreams.triton
+
+    async def ask(self, say="", *, timeout_s=None):
+        """Makes one call, of a question that no other has: servers tell retries by equal bodies."""
+        request_id = f"call-{next(self.numbers)}"
+        request = pb.VQARequest(
+            image=image_pb2.Image(data=encode(stored(), "PNG")), question=f"What is this? {say} ({request_id})"
+        )
+        started = time.monotonic()
+        call = self.gateway.stub.VQA(
+            request, timeout=timeout_s or self.timeout_s, metadata=[("x-request-id", request_id)]
+        )
+        try:
+            told = _answered(request_id, await call, time.monotonic() - started)
+        except grpc.aio.AioRpcError as error:
+            told = _failed(request_id, error, time.monotonic() - started)
+        self.told.append(told)
+        return told
+
+
+@asynccontextmanager
+async def stage(upstreams, models, *, primary="llmock", timeout_s=10.0):
+    """Starts a gateway whose route has *models*, the first of them at *primary*, and checks its books in the end."""
+    upstreams.aimock.reset()
+    llmock = LLMock(upstreams.llmock_server).reset()
+    if primary in ("triton", "stranger"):
+        await upstreams.triton.start()
+    asked_before = upstreams.triton.asked()
+    targets = {"llmock": llmock.url, "aimock": upstreams.aimock.url}
+    with TemporaryDirectory(prefix="failover-") as folder:
+        ledger = f"sqlite:///{folder}/ledger.db"
+        key = await asyncio.to_thread(_key, folder)
+        async with wire.before(targets.get(primary, upstreams.triton.address)) as wired:
+            async with gateways() as start:
+                gateway = await start(
+                    models={name: _model(name, primary, wired, upstreams.aimock, key) for name in models},
+                    ledger={"url": ledger},
+                    images={"workers": 1},
+                    # What a look at their readiness would do to servers that were told to fail once.
+                    server={"readiness_interval_s": 60 if primary in targets else 0.2},
+                )
+                on_stage = Stage(upstreams, wired, gateway, llmock, timeout_s)
+                yield on_stage
+            rows = await asyncio.to_thread(_rows, ledger)
+            # Without waiting for those that it has not answered yet.
+            records = upstreams.llmock_server.state.journal.records()
+            journal = _journal(on_stage, primary, records, wired.swallowed, asked_before)
+    on_stage.asked = [(row.model, _TIME_IS_UP.get(row.reason, row.reason)) for row in rows]
+    _check_books(on_stage, rows, journal)
+    judge(records).assert_ok()
+
+
+def _key(folder):
+    file = Path(folder, "key")
+    file.write_text("sk-of-the-scenario")
+    return file
+
+
+def _model(name, primary, wired, aimock, key):
+    if name == PRIMARY and primary in ("triton", "stranger"):
+        served = tritons.STRANGER if primary == "stranger" else tritons.MODEL
+        return {"kind": "triton", "address": wired.address, "model": served, "ready_timeout_s": 0.5}
+    base_url = f"http://{wired.address}/v1" if name == PRIMARY else aimock.base_url
+    return {
+        "kind": "openai",
+        "base_url": base_url,
+        "model": PRIMARY_AT_PROVIDER if name == PRIMARY else BACKUP_AT_PROVIDER,
+        "api_key_file": key,
+        "price": _PRICE,
+    }
+
+
+def _journal(on_stage, primary, records, swallowed, asked_before):
+    """Counts the calls that each model's server was sent, by the servers' own records."""
+    at_aimock = Counter(entry["body"]["model"] for entry in on_stage.aimock.journal() if entry["method"] == "POST")
+    if primary == "llmock":
+        unanswered = on_stage.upstreams.llmock_server.state.journal.in_flight
+        sent = sum(record.method == "POST" for record in records) + unanswered
+    elif primary == "aimock":
+        sent = at_aimock[PRIMARY_AT_PROVIDER]
+    else:
+        sent = on_stage.triton.asked() - asked_before
+    return {PRIMARY: sent + swallowed, BACKUP: at_aimock[BACKUP_AT_PROVIDER]}
+
+
+def _rows(url):
+    engine = connect(url, create=False)
+    try:
+        with engine.connect() as connection:
+            return connection.execute(select(ATTEMPTS).order_by(ATTEMPTS.c.time_us)).all()
+    finally:
+        engine.dispose()
+
+
+def _check_books(on_stage, rows, journal):
+    """What callers were told, the ledger and the servers' own journals are the same attempts and the same money."""
+    for told in on_stage.told:
+        own = [row for row in rows if row.request_id == told.request_id]
+        if told.code != "DEADLINE_EXCEEDED":
+            # Who gives up by its own clock is told nothing.
+            assert told.cost_nano_usd == sum(row.cost_nano_usd for row in own), told
+        if told.code == "OK":
+            assert told.attempts == tuple((row.model, row.reason) for row in own), told
+            assert (told.model, "") == told.attempts[-1], told
+    if on_stage.keeps_journal:
+        asked = Counter(row.model for row in rows)
+        assert {name: asked[name] for name in journal} == journal, (asked, journal)
+
+
+def _answered(request_id, response, seconds):
+    info = response.info
+    return Told(
+        request_id=request_id,
+        code="OK",
+        reason="",
+        has_retry_info=False,
+        model=info.model,
+        answer=response.answer,
+        cost_nano_usd=info.cost_nano_usd,
+        attempts=tuple(
+            (attempt.model, attempt.reason)
+            for attempt in info.attempts
+            if attempt.outcome != call_pb2.ATTEMPT_OUTCOME_SKIPPED
+        ),
+        seconds=seconds,
+    )
+
+
+def _failed(request_id, error, seconds):
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        detail.Unpack(info)
+    return Told(
+        request_id=request_id,
+        code=error.code().name,
+        reason=info.reason,
+        has_retry_info=any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details),
+        model="",
+        answer="",
+        cost_nano_usd=int(trailers.get("x-vision-cost-nano-usd", 0)),
+        attempts=None,
+        seconds=seconds,
+    )
