@@ -41,7 +41,7 @@ def simulate(  # noqa: PLR0913  typer makes one option of each parameter
     *,
     settings: Annotated[Path, typer.Option("--settings", help="TOML file with the models and routes to try.")],
     trace: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Calls to replay, JSON Lines; see docs/routing.md.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Calls to replay; see docs/simulator.md.")
     ] = None,
     models: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file that says how models behave.")
