@@ -154,9 +154,13 @@ class Retry:
         if ask.sink is not None and ask.sink.committed:
             return None
         wait_s = backoff_s
-        if exc.retry_after_s is not None:
-            if ask.has_next:
+        if exc.retry_after_s is None:
+            # A model that is asked in its pause has failed often enough to have it.
+            if ask.last_resort:
                 return None
+        elif ask.has_next:
+            return None
+        else:
             # A little more, for a timer may go off early; drawn, so that those told the same come back by and by.
             wait_s = exc.retry_after_s + self._random.uniform(self._wait_s / 2, self._wait_s)
         takes_s = self._latency.expected_s(ask.query.rpc, self._name) or 0.0

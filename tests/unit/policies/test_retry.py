@@ -162,6 +162,15 @@ async def test_with_another_model_to_ask_there_is_one_quick_try(retry, model, as
     assert (len(inner.asked), waits) == (2, [0.1])
 
 
+async def test_a_last_resort_that_fails_is_not_tried_again_unless_it_says_when(retry, model, ask, waits):
+    asked = replace(ask(), last_resort=True)
+
+    await failure(retry(model("m", *down())), asked)
+    answer = await retry(model("m", UpstreamRateLimited("slow down", retry_after_s=2.0))).answer(asked)
+
+    assert (answer.model, waits) == ("m", [pytest.approx(2.05)])
+
+
 async def test_a_model_that_was_passed_by_is_not_tried_again(retry, model, ask):
     inner = model("m", BackendUnavailable("paused", retry_after_s=0.5))
 

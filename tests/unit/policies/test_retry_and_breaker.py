@@ -11,8 +11,10 @@ import pytest
 from gateway.concurrency import Fixed
 from gateway.domain import Answer, Completion, ImagePlan
 from gateway.errors import BackendUnavailable, GatewayError, UpstreamRateLimited
+from gateway.policies import Candidate
 from gateway.policies.account import Account
 from gateway.policies.breaker import Breaker
+from gateway.policies.fallback import Fallback
 from gateway.policies.limit import Limit
 from gateway.policies.retry import Retry, RetryBudget
 from gateway.pricing import FREE
@@ -139,6 +141,20 @@ def test_while_a_model_is_down_it_is_hardly_asked_however_many_calls_come(stack,
     assert all(end.retry_after_s for end, _ in ends)
     # Five in a row, what was under way then, and one try each pause.
     assert len(upstream.asked_at) <= 20
+
+
+def test_a_model_that_nobody_stands_in_for_is_asked_though_it_is_down_but_not_more_often_than_it_is_called(
+    stack, calls, latency, metrics, clock
+):
+    upstream = Upstream(lambda _: down())
+    model = stack(upstream)
+    breaker = model._inner
+    alone = Candidate("m", model, local=True, quality={}, quote=None, fit=None, is_open=lambda: breaker.is_open)
+    fallback = Fallback([alone], latency=latency, metrics=metrics, clock=clock)
+
+    calls(fallback, 3000, apart_s=0.02)
+
+    assert len(upstream.asked_at) <= 1.01 * 3000
 
 
 def test_without_a_breaker_retries_add_less_than_a_fifth_to_the_load_of_a_model_that_is_down(stack, calls):

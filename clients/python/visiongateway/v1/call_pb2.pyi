@@ -532,7 +532,7 @@ class Timing(_message.Message):
 
     @_builtins.property
     def queue(self) -> _duration_pb2.Duration:
-        """Waiting for a free place at a model."""
+        """Waiting for a free place at a model, or before it was asked once more."""
 
     @_builtins.property
     def image(self) -> _duration_pb2.Duration:
