@@ -301,7 +301,8 @@ class Offer:
 class Answer:
     """A usable answer. *response* is the task's own message, which policies carry unread.
 
-    *sent* says how the first image was sent, and *sent_bytes* how long its file was.
+    *sent* says how the first image was sent, and *sent_bytes* how long its file was. *doubt* says why most of what the
+    model wrote was left out of the response; empty where it was not.
     """
 
     response: object
@@ -311,6 +312,7 @@ class Answer:
     prompt_version: str
     sent: ImagePlan
     sent_bytes: int
+    doubt: str = ""
     cost_basis: CostBasis = CostBasis.FREE
     price_version: str = ""
 

@@ -75,6 +75,7 @@ class ProfiledModel:
         try:
             text = self._profile.read(completion.text)
             response = task.parse(text, ask.query, self._profile, plans[0])
+            doubt = next(task.left_out(text, response, ask.query), "")
         except GatewayError as exc:
             # What cannot be used was billed all the same.
             exc.usage = completion.usage
@@ -90,6 +91,7 @@ class ProfiledModel:
             prompt_version=prompt_version(self._profile, task),
             sent=images[0].plan,
             sent_bytes=len(images[0].data),
+            doubt=doubt,
         )
 
     async def _prepare(self, ask: Ask, plans: tuple[ImagePlan, ...]) -> list[SentImage]:

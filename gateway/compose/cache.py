@@ -84,7 +84,9 @@ def open_cache(
     """
     if settings.store == "off":
         return None
-    store = WriteBehind(_open_store(settings, clock), clock=clock)
+    # A file that other workers write to, or that is opened for the first time, may take longer than a server does.
+    patience_s = 1.0 if settings.store.startswith("sqlite") else 0.25
+    store = WriteBehind(_open_store(settings, clock), clock=clock, patience_s=patience_s)
     stack.push_async_callback(store.aclose)
     return Caching(store, Digests(preparer), tasks, settings.scope == "principal", metrics, clock)
 
@@ -114,6 +116,7 @@ def encode(answer: Answer) -> bytes:
     info.backend = answer.backend
     info.provider_model = answer.completion.provider_model
     info.prompt_version = answer.prompt_version
+    info.route_reason = answer.doubt
     info.image.sent_width_px = answer.sent.width_px
     info.image.sent_height_px = answer.sent.height_px
     info.image.sent_byte_count = answer.sent_bytes
@@ -139,6 +142,7 @@ def decode(tasks: Mapping[str, AnyTask], rpc: str, value: bytes) -> Answer:
         prompt_version=info.prompt_version,
         sent=ImagePlan(image.sent_width_px, image.sent_height_px, image.token_count),
         sent_bytes=image.sent_byte_count,
+        doubt=info.route_reason,
     )
     if not answer.model:
         raise ValueError("not an answer")

@@ -80,8 +80,9 @@ def _escalate(
     shared: Shared,
 ) -> Escalate:
     def doubts(ask: Ask, answer: Answer) -> Iterator[str]:
-        task = shared.tasks[ask.query.rpc]
-        return task.doubts(answer.response, answer.completion.text, ask.query, ask.options.category)
+        if answer.doubt:
+            yield answer.doubt
+        yield from shared.tasks[ask.query.rpc].doubts(answer.response, ask.query, ask.options.category)
 
     def agreement(ask: Ask, first: Answer, second: Answer) -> float:
         return shared.tasks[ask.query.rpc].agreement(first.response, second.response, ask.query)

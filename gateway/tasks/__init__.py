@@ -84,12 +84,15 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
         """Gives how far two answers to *query* agree, in [0, 1]: symmetric, and 1 for equal ones; reads no `info`."""
 
     @abstractmethod
-    def doubts(self, response: ResponseT, text: str, query: QueryT, category: str) -> Iterator[Doubt]:
-        """Yields what makes *response*, which `parse` made of *text*, doubtful for the task, the surest sign first.
+    def doubts(self, response: ResponseT, query: QueryT, category: str) -> Iterator[Doubt]:
+        """Yields what makes *response* doubtful for the task, the surest sign first.
 
-        What parsing has repaired is not doubtful while most of the answer was of use. *category* is what the caller
-        says the image is, or empty; nothing here looks at pixels.
+        *category* is what the caller says the image is, or empty; nothing here looks at pixels.
         """
+
+    def left_out(self, text: str, response: ResponseT, query: QueryT) -> Iterator[Doubt]:
+        """Yields why `parse` left out most of what stands in *text*, if it did; what it repaired is no reason."""
+        return iter(())
 
     def images(self, request: RequestT) -> list[tuple[str, Image]]:
         """Lists the images of *request* with their field paths, the one that boxes speak of first."""

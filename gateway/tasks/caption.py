@@ -82,7 +82,7 @@ class Caption(Task[pb.CaptionRequest, CaptionQuery, pb.CaptionResponse]):
             raise answers.unusable("description")
         return pb.CaptionResponse(text=caption)
 
-    def doubts(self, response: pb.CaptionResponse, text: str, query: CaptionQuery, category: str) -> Iterator[Doubt]:
+    def doubts(self, response: pb.CaptionResponse, query: CaptionQuery, category: str) -> Iterator[Doubt]:
         yield from doubts.of_text(response.text)
 
     def agreement(self, first: pb.CaptionResponse, second: pb.CaptionResponse, query: CaptionQuery) -> float:

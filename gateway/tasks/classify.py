@@ -99,18 +99,21 @@ class Classify(Task[pb.ClassifyRequest, ClassifyQuery, pb.ClassifyResponse]):
             labels=[pb.Label(label=each.label, score=each.score) for each in labels[: query.max_labels]]
         )
 
-    def doubts(self, response: pb.ClassifyResponse, text: str, query: ClassifyQuery, category: str) -> Iterator[Doubt]:
+    def doubts(self, response: pb.ClassifyResponse, query: ClassifyQuery, category: str) -> Iterator[Doubt]:
         # That none of several labels holds is an answer, and often the right one.
         names = [each.label for each in response.labels]
         if not query.labels:
             yield from (Doubt.EVASIVE_ANSWER for name in names[:1] if doubts.is_evasive(name))
+        elif query.multi_label and _MANY <= len(query.labels) == len(names):
+            yield Doubt.EVERY_LABEL
+
+    def left_out(self, text: str, response: pb.ClassifyResponse, query: ClassifyQuery) -> Iterator[Doubt]:
+        if not query.labels:
             return
         allowed = ClosedSet(query.labels)
         named = {words.strip() for words, _ in _named(text, allowed)}
         if 2 * len({words for words in named if allowed.find(words)}) < len(named):
             yield Doubt.UNKNOWN_LABELS
-        if query.multi_label and _MANY <= len(query.labels) == len(names):
-            yield Doubt.EVERY_LABEL
 
     def agreement(self, first: pb.ClassifyResponse, second: pb.ClassifyResponse, query: ClassifyQuery) -> float:
         return agreement.of_sets(_names(first, query), _names(second, query))

@@ -109,11 +109,10 @@ class Detect(Task[pb.DetectRequest, DetectQuery, pb.DetectResponse]):
         detections = surest_first(found.values())
         return pb.DetectResponse(detections=map(_message, detections[: query.max_detections]))
 
-    def doubts(self, response: pb.DetectResponse, text: str, query: DetectQuery, category: str) -> Iterator[Doubt]:
+    def doubts(self, response: pb.DetectResponse, query: DetectQuery, category: str) -> Iterator[Doubt]:
+        # Nothing found is an answer, and often the right one.
         if not response.detections:
-            # Nothing found is an answer, and often the right one.
             return
-        yield from _dropped(response, text, query)
         found = [(each.label, _place(each.box)) for each in response.detections]
         if 2 * (len(found) - len(set(found))) >= len(found):
             yield Doubt.REPEATED_BOXES
@@ -122,6 +121,18 @@ class Detect(Task[pb.DetectRequest, DetectQuery, pb.DetectResponse]):
             yield Doubt.SAME_BOX
         if places == {_WHOLE}:
             yield Doubt.WHOLE_PICTURE
+
+    def left_out(self, text: str, response: pb.DetectResponse, query: DetectQuery) -> Iterator[Doubt]:
+        allowed = ClosedSet(query.labels) if query.labels else None
+        records = [record for record in answers.elements(text, _LIST_KEYS, "detections") if isinstance(record, dict)]
+        named = [record for record in records if _label(record, allowed, query.labels)]
+        distinct = {repr(record) for record in named}
+        if 2 * len(named) < len(records):
+            yield Doubt.UNKNOWN_LABELS
+        if 2 * len(distinct) < len(named):
+            yield Doubt.REPEATED_BOXES
+        if 2 * len(response.detections) < min(len(distinct), query.max_detections):
+            yield Doubt.USELESS_BOXES
 
     def agreement(self, first: pb.DetectResponse, second: pb.DetectResponse, query: DetectQuery) -> float:
         return agreement.of_boxes(_labelled(first, query), _labelled(second, query))
@@ -133,20 +144,6 @@ def _label(record: dict[str, object], allowed: ClosedSet | None, labels: tuple[s
         # Asked for one kind of object, models may leave its name out.
         return labels[0] if len(labels) == 1 else None
     return allowed.find(words) if allowed else words.strip()
-
-
-def _dropped(response: pb.DetectResponse, text: str, query: DetectQuery) -> Iterator[Doubt]:
-    """Yields why parsing left out more than half of what the model wrote, if it did."""
-    allowed = ClosedSet(query.labels) if query.labels else None
-    records = [record for record in answers.elements(text, _LIST_KEYS, "detections") if isinstance(record, dict)]
-    named = [record for record in records if _label(record, allowed, query.labels)]
-    distinct = {repr(record) for record in named}
-    if 2 * len(named) < len(records):
-        yield Doubt.UNKNOWN_LABELS
-    if 2 * len(distinct) < len(named):
-        yield Doubt.REPEATED_BOXES
-    if 2 * len(response.detections) < min(len(distinct), query.max_detections):
-        yield Doubt.USELESS_BOXES
 
 
 def _place(box: geometry_pb2.BoundingBox) -> Box:

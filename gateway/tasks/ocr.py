@@ -105,7 +105,7 @@ class OCR(Task[pb.OCRRequest, OCRQuery, pb.OCRResponse]):
             raise answers.unusable("outlines of lines")
         return pb.OCRResponse(text="\n".join(line.text for line in lines), lines=map(_message, lines))
 
-    def doubts(self, response: pb.OCRResponse, text: str, query: OCRQuery, category: str) -> Iterator[Doubt]:
+    def doubts(self, response: pb.OCRResponse, query: OCRQuery, category: str) -> Iterator[Doubt]:
         # Most pictures without text are known as such by nobody before they are read: that there is none is doubtful
         # only where the caller expects some. Pixels would tell more, but decoding them costs every call its time.
         if not response.text.strip():

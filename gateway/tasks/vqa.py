@@ -35,7 +35,7 @@ _MAX_OUTPUT_TOKENS = 1024
 _MAX_OUTPUT_TOKENS_WITH_SCHEMA = 4096
 _TEMPLATE = "Answer the question about what is shown {form}."
 _KEYS = ("answer",)
-_MISSING = {Sort.COUNT: Doubt.NO_NUMBER, Sort.POLAR: Doubt.NO_YES_OR_NO}
+_MISSING = {Sort.NUMBER: Doubt.NO_NUMBER, Sort.POLAR: Doubt.NO_YES_OR_NO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
         answer, struct = found
         return pb.VQAResponse(answer=answer, structured_answer=struct)
 
-    def doubts(self, response: pb.VQAResponse, text: str, query: VQAQuery, category: str) -> Iterator[Doubt]:
+    def doubts(self, response: pb.VQAResponse, query: VQAQuery, category: str) -> Iterator[Doubt]:
         if query.answer_schema is not None:
             if doubts.is_empty(json_format.MessageToDict(response.structured_answer)):
                 yield Doubt.EMPTY_FIELDS
