@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.domain import Clock
 
 _T = TypeVar("_T")
+_GET, _PUT = "get", "put"
 _log = structlog.get_logger()
 
 
@@ -26,8 +27,11 @@ class WriteBehind:
     comes together with the answer is swallowed, and who was to be cancelled goes on.
     """
 
-    def __init__(self, inner: Store, *, clock: Clock, patience_s: float = 0.25, pause_s: float = 5.0) -> None:
-        """*inner* is closed with this one. After a read that fails, none is made for *pause_s* seconds of *clock*."""
+    def __init__(self, inner: Store, *, clock: Clock, patience_s: float, pause_s: float = 1.0) -> None:
+        """*inner* is closed with this one. A read that takes longer than *patience_s* seconds fails.
+
+        Then none is made for *pause_s* seconds of *clock*, and one every so often until one succeeds.
+        """
         self._inner = inner
         self._clock = clock
         self._patience_s = patience_s
@@ -41,15 +45,20 @@ class WriteBehind:
         """Gives what is kept, or about to be, under *key*, or None; raises `StoreFailed` where that takes too long."""
         if key in self._unwritten:
             return self._unwritten[key]
-        if self._clock() < self._paused_until:
+        now = self._clock()
+        if now < self._paused_until:
             raise StoreFailed("the store of the cache is down")
+        if _GET in self._failing:
+            # One call finds out; the others do not wait with it.
+            self._paused_until = now + self._pause_s
         try:
             value = await self._read(key)
         except StoreFailed as exc:
             self._paused_until = self._clock() + self._pause_s
-            self._failed("get", exc)
+            self._failed(_GET, exc)
             raise
-        self._failing.discard("get")
+        self._paused_until = now
+        self._failing.discard(_GET)
         return value
 
     def put(self, key: bytes, value: bytes, *, lost: Callable[[], None]) -> None:
@@ -80,9 +89,9 @@ class WriteBehind:
             while (value := self._unwritten[key]) is not written and self._clock() >= self._paused_until:
                 await self._inner.put(key, value)
                 written = value
-                self._failing.discard("put")
+                self._failing.discard(_PUT)
         except StoreFailed as exc:
-            self._failed("put", exc)
+            self._failed(_PUT, exc)
         finally:
             if self._unwritten.pop(key) is not written:
                 lost()

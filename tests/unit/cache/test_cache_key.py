@@ -81,7 +81,7 @@ def told(query, chosen, seen, who, principal):
 
 def _sorted(value):
     if isinstance(value, dict):
-        return sorted((name, _sorted(each)) for name, each in value.items())
+        return {name: _sorted(value[name]) for name in sorted(value)}
     if isinstance(value, (list, tuple)):
         return [_sorted(each) for each in value]
     return repr(value)

@@ -85,6 +85,18 @@ async def test_a_slow_store_is_not_waited_for_and_let_alone_for_a_while(store, i
     assert (reads, await store.get(KEY), inner.reads) == (1, None, 2)
 
 
+async def test_while_one_call_finds_out_whether_the_store_works_again_no_other_one_waits(store, inner, clock):
+    inner.go_on.clear()
+    with pytest.raises(StoreFailed):
+        await store.get(KEY)
+    clock.now += 5.0
+    reads = inner.reads
+
+    ends = await asyncio.gather(*(store.get(KEY) for _ in range(10)), return_exceptions=True)
+
+    assert ([str(end) for end in ends[1:]], inner.reads) == (["the store of the cache is down"] * 9, reads + 1)
+
+
 async def test_nothing_is_written_to_a_store_that_is_let_alone(store, inner):
     lost = []
     inner.fails = True

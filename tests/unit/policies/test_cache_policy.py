@@ -123,7 +123,7 @@ def cache(upstream, memory, metrics, clock):
     def make(**given):
         parts = {
             "name": "m",
-            "store": WriteBehind(memory, clock=clock),
+            "store": WriteBehind(memory, clock=clock, patience_s=1.0),
             "digest": digest,
             "key": lambda ask, pictures: b"".join(pictures) + str(ask.options.max_output_tokens).encode(),
             "codec": CODEC,
@@ -416,7 +416,7 @@ class Broken:
 
 
 async def test_a_store_that_is_down_is_a_miss(cache, upstream, ask, outcomes, clock):
-    made = cache(store=WriteBehind(Broken(), clock=clock))
+    made = cache(store=WriteBehind(Broken(), clock=clock, patience_s=1.0))
     asked = ask()
     calls = started(made, asked)
     await upstream.until_asked(1)
