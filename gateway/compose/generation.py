@@ -22,6 +22,7 @@ from gateway.server.service import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from gateway.backends import Backend
@@ -131,6 +132,9 @@ class Generations:
         """Makes one, which no call enters yet; models whose plans are in use already are shared with those who do."""
         shared = self._shared
         async with AsyncExitStack() as stack:
+            for plan in plans.values():
+                # First: where one cannot be opened, the metrics show nothing of models that are not in use.
+                await stack.enter_async_context(self._backend(plan))
             candidates = {
                 name: await stack.enter_async_context(self._models.lease(name, plan, partial(self._model, plan)))
                 for name, plan in plans.items()
@@ -145,21 +149,24 @@ class Generations:
             models = {name: candidate.model for name, candidate in candidates.items()}
             return Generation(settings, plans, models, serving, stack.pop_all())
 
-    async def _model(self, plan: Plan, stack: AsyncExitStack) -> Candidate:
-        # On its own, so that a new price or limit closes no connection.
-        backend = self._backends.lease(
-            plan.name,
-            (plan.settings.kind, plan.options, plan.files),
-            lambda until: until.enter_async_context(open_backend(plan.settings.kind, plan.options)),
-        )
-        return await open_model(plan, self._shared, stack, backend=await stack.enter_async_context(backend))
-
     def enter(self, generation: Generation) -> None:
         """From now on calls enter *generation*; the one before ends with its last call."""
         before, self._now = self._now, generation
         self._counted.limit(generation.settings)
         if before:
             self._retire(before)
+
+    async def _model(self, plan: Plan, stack: AsyncExitStack) -> Candidate:
+        backend = await stack.enter_async_context(self._backend(plan))
+        return await open_model(plan, self._shared, stack, backend=backend)
+
+    def _backend(self, plan: Plan) -> AbstractAsyncContextManager[Backend]:
+        # Apart from the model, so that a new price or limit closes no connection.
+        return self._backends.lease(
+            plan.name,
+            (plan.settings.kind, plan.options, plan.files),
+            lambda stack: stack.enter_async_context(open_backend(plan.settings.kind, plan.options)),
+        )
 
     def _retire(self, generation: Generation) -> None:
         ending = asyncio.create_task(generation.end())

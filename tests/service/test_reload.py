@@ -69,7 +69,7 @@ async def test_no_call_fails_while_the_file_is_rewritten_twenty_times(serve_file
     async def rewrite():
         for turn in range(1, 21):
             running.write(**tables(turn))
-            await running.until('vision_gateway_settings_reloads_total{outcome="applied"}', f"{turn}.0")
+            await running.told(turn)
         rewritten.set()
 
     before = kinds_of_tasks()
