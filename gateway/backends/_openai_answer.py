@@ -36,9 +36,9 @@ def completion(content: bytes, prompt: Prompt, images: Sequence[SentImage], *, m
     try:
         response = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise UnusableAnswer("the provider's answer is not JSON", usage=estimate(prompt, images)) from error
+        raise _unreadable("the provider's answer is not JSON", prompt, images) from error
     if not isinstance(response, dict):
-        raise UnusableAnswer("the provider's answer is not a response", usage=estimate(prompt, images))
+        raise _unreadable("the provider's answer is not a response", prompt, images)
     parts = list(_parts(response))
     text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     told = _usage(response.get("usage"), images)
@@ -72,6 +72,12 @@ def estimate(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> Usa
         input_image=sum(image.plan.token_count for image in images),
         output=math.ceil(len(text.encode()) / 4),
     )
+
+
+def _unreadable(message: str, prompt: Prompt, images: Sequence[SentImage]) -> UnusableAnswer:
+    error = UnusableAnswer(message, usage=estimate(prompt, images), service_tier=prompt.service_tier.value)
+    error.estimated = True
+    return error
 
 
 def _flaw(response: dict[str, Any], parts: list[dict[str, Any]], text: str) -> GatewayError | None:

@@ -72,6 +72,10 @@ class Options(BaseModel):
         return SecretStr(os.environ.get(self.api_key_env, "").strip())
 
 
+class _BrokeOff(Exception):
+    """The connection broke after the provider had begun to answer."""
+
+
 @asynccontextmanager
 async def connect(options: Options, *, clock: Clock = time.monotonic) -> AsyncGenerator[OpenAI]:
     """Opens a pool of connections; without a key the backend opens too, and says that it is not ready."""
@@ -115,7 +119,8 @@ class OpenAI(Whole):
     async def complete(self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float) -> Completion:
         """Posts one request, not streamed, so there is no time to first token to tell.
 
-        A call that ran out of time may have been billed: its error carries an estimate of what was read.
+        A call that ran out of time, or whose answer broke off, may have been billed: its error carries an estimate of
+        what was read.
         """
         if not self._has_key:
             raise UpstreamAuth("the gateway has no key for the provider")
@@ -131,6 +136,14 @@ class OpenAI(Whole):
             )
             late.estimated = True
             raise late from error
+        except _BrokeOff as error:
+            broken = BackendUnavailable(
+                "the provider's answer broke off",
+                usage=estimate(prompt, images),
+                service_tier=prompt.service_tier.value,
+            )
+            broken.estimated = True
+            raise broken from error
         return completion(content, prompt, images, model=self._options.model)
 
     async def ready(self) -> bool:
@@ -167,6 +180,8 @@ class OpenAI(Whole):
         except _BROKEN as error:
             # Timeouts too: those of the transport are of connecting, and it also calls a dropped connection one.
             self._reached_until = -float("inf")
+            if _in_answer(error):
+                raise _BrokeOff from error
             raise BackendUnavailable("the provider cannot be reached") from error
         self._reached_until = self._clock() + _REACHED_S
         self._blocked_until = -float("inf")
@@ -184,3 +199,10 @@ class OpenAI(Whole):
                 "openai_failed", model=self._options.model, status=error.status_code, code=shown, hint=failed.hint
             )
         return failed.error
+
+
+def _in_answer(error: BaseException | None) -> bool:
+    """Tells whether aiohttp, at the bottom of *error*, had the head of an answer already."""
+    while error is not None and not isinstance(error, aiohttp.ClientPayloadError):
+        error = error.__cause__
+    return error is not None

@@ -162,7 +162,7 @@ def test_an_answer_that_is_none_is_the_right_error_with_its_bill(changed, expect
 def test_a_body_that_is_no_response_is_unusable_and_estimated(content):
     error = raised(content)
 
-    assert (type(error), error.usage) == (UnusableAnswer, replace(ESTIMATED, output=0))
+    assert (type(error), error.usage, error.estimated) == (UnusableAnswer, replace(ESTIMATED, output=0), True)
 
 
 def test_a_failure_without_usage_was_not_billed():

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.backends.openai import connect
+from gateway.domain import ServiceTier
 from gateway.errors import (
     BackendUnavailable,
     DeadlineExceeded,
@@ -59,6 +60,27 @@ async def test_a_server_that_breaks_http_is_unavailable(prompt, said):
 
     async with stand_in(talk) as base_url, connect(options(base_url)) as backend:
         assert type(await failure(backend, prompt)) is BackendUnavailable
+
+
+@pytest.mark.parametrize(
+    ("said", "estimated"),
+    [(b"", False), (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", True)],
+    ids=["before the answer", "within the answer"],
+)
+async def test_an_answer_that_breaks_off_is_billed_by_estimate_and_a_call_without_one_is_not(prompt, said, estimated):
+    async def talk(reader, writer):
+        await whole_request(reader)
+        writer.write(said)
+        await writer.drain()
+
+    async with stand_in(talk) as base_url, connect(options(base_url)) as backend:
+        error = await failure(backend, replace(prompt, service_tier=ServiceTier.FLEX))
+
+    assert (error.usage is not None, error.estimated, error.service_tier) == (
+        estimated,
+        estimated,
+        "flex" if estimated else None,
+    )
 
 
 async def test_an_answer_that_is_not_json_is_unusable(prompt):
