@@ -148,3 +148,16 @@ async def test_a_paused_model_is_asked_last_by_a_route_that_chooses(start_gatewa
 
     assert attempts(first) == [("cheap", "FAILED", "BACKEND_UNAVAILABLE"), ("dear", "OK", "")]
     assert attempts(second) == [("dear", "OK", "")]
+
+
+async def test_a_model_that_was_seen_not_ready_is_asked_last_by_a_route_that_chooses(start_gateway, caption):
+    models = {"cheap": priced("1", ready=False), "dear": priced("9")}
+    gateway = await start_gateway(
+        models=models, routes={"default": {"models": ["cheap", "dear"], "choose": "cheapest"}}
+    )
+
+    info = (await gateway.stub.Caption(caption(), timeout=10)).info
+    quoted = await gateway.stub.Quote(pb.QuoteRequest(caption=caption()), timeout=10)
+
+    assert attempts(info) == [("dear", "OK", "")]
+    assert [candidate.model for candidate in quoted.candidates] == ["dear", "cheap"]
