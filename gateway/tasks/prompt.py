@@ -96,7 +96,7 @@ class Prompt(Task[pb.PromptRequest, PromptQuery, pb.PromptResponse]):
         answer, struct = found
         return pb.PromptResponse(text=answer, structured=struct)
 
-    def doubts(self, response: pb.PromptResponse, text: str, query: PromptQuery, category: str) -> Iterator[Doubt]:
+    def doubts(self, response: pb.PromptResponse, query: PromptQuery, category: str) -> Iterator[Doubt]:
         if query.response_schema is None:
             yield from doubts.of_text(response.text)
         elif doubts.is_empty(json_format.MessageToDict(response.structured)):
