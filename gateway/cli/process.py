@@ -41,6 +41,28 @@ async def unless(stop: asyncio.Event) -> AsyncGenerator[None]:
         raise
 
 
+def on_hangup(stop: asyncio.Event, otherwise: Callable[[], None]) -> Callable[[], None]:
+    """Gives what is to be done on SIGHUP: *otherwise*, but *stop* is set when the program's terminal was closed."""
+    # Who starts it with nohup has it outlive its terminal, and has SIGHUP ignored to say so.
+    minds_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
+
+    def hung_up() -> None:
+        if minds_terminal and not _has_terminal():
+            stop.set()
+        else:
+            otherwise()
+
+    return hung_up
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Runs *work* until it is done. SIGINT and SIGTERM set the event it is given; a second SIGINT ends it at once."""
     # We start programs and never fork to go on ourselves; gRPC would otherwise say on each start that it cannot follow.

@@ -156,7 +156,7 @@ async def _serve(
         source = app.Source(read, path)
         loop = asyncio.get_running_loop()
         if settings.server.reload != "off":
-            loop.add_signal_handler(signal.SIGHUP, source.asked.set)
+            loop.add_signal_handler(signal.SIGHUP, process.on_hangup(stop, source.asked.set))
         log.configure(settings.server.log_format, level=settings.server.log_level)
         loop.set_exception_handler(log.on_loop_error)
         await app.run(settings, stop=stop, started=started, source=source)

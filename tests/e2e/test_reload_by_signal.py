@@ -100,3 +100,26 @@ def test_a_changed_file_is_read_without_being_told_and_the_environment_still_win
 
     assert (line["outcome"], line["trigger"], line["changed"]) == ("applied", "file", {"routes.x": "added"})
     assert gateway.caption() == "one"
+
+
+def test_a_gateway_whose_terminal_is_closed_ends(tmp_path):
+    path = tmp_path / "gateway.toml"
+    path.write_text(as_toml(with_ports({"models": {"one": script()}})))
+    terminal = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"]
+    with subprocess.Popen(
+        [*terminal, *SERVE, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        for line in running.stdout:
+            if "ready?" in line:
+                break
+        (gateway,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        os.kill(int(gateway), signal.SIGHUP)
+        told = next(line for line in running.stdout if '"settings_reload"' in line)
+        running.kill()
+        ended = subprocess.run(
+            ["timeout", "30", "tail", f"--pid={gateway}", "-f", "/dev/null"],  # noqa: S607  coreutils
+            check=False,
+        )
+
+    assert json.loads(told)["outcome"] == "unchanged"
+    assert ended.returncode == 0
