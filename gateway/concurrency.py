@@ -26,9 +26,11 @@ _TOLERANCE = 2.0
 _STEEPEST = 0.5
 # Of the limit, what a model that says it is overloaded leaves.
 _BACKOFF = 0.9
-# What is usual follows faster answers by a fifth each window, slower ones within ten minutes.
+# What is usual follows faster answers by a fifth each window, slower ones within minutes; these only where our calls do
+# not slow each other down. They do if half as many take less than so much of the time.
 _FALL = 0.2
-_RISE_S = 600.0
+_RISE_S = 300.0
+_HELPED = 0.8
 # A window that took longer, for want of calls, says no more about time than one of so many seconds.
 _LONGEST_WINDOW_S = 60.0
 
@@ -67,7 +69,8 @@ class Fixed:
 class Gradient:
     """Shrinks while answers take more than twice as long as usual, grows while they do not and the room is used.
 
-    Kinds of calls that differ in how long they take are each measured against what is usual for them.
+    Kinds of calls that differ in how long they take are each measured against what is usual for them. A model that stays
+    slow when it is asked half as many calls is slow by itself: what it takes is what is usual a few minutes later.
     """
 
     def __init__(self, ceiling: int, clock: Clock) -> None:
@@ -83,6 +86,10 @@ class Gradient:
         self._count = self._most_inflight = 0
         self._began_at = clock()
         self._backed_off_at = -math.inf
+        # While answers are slow: the limit at which they became so, how slow they were, and if that is our doing.
+        self._slow_at: float | None = None
+        self._slowest = 0.0
+        self._not_ours = False
 
     @property
     def limit(self) -> int:
@@ -114,20 +121,37 @@ class Gradient:
 
     def _end(self) -> None:
         passed_s = min(self._clock() - self._began_at, _LONGEST_WINDOW_S)
-        slowness = 0.0
-        for kind, seconds in self._seconds.items():
-            mean_s = max(sum(seconds) / len(seconds), 1e-6)
-            usual_s = self._usual_s.setdefault(kind, mean_s)
-            slowness += mean_s / usual_s * len(seconds) / self._count
-            weight = _FALL if mean_s < usual_s else 1 - math.exp(-passed_s / _RISE_S)
-            self._usual_s[kind] = usual_s + weight * (mean_s - usual_s)
+        mean_s = {kind: max(sum(seconds) / len(seconds), 1e-6) for kind, seconds in self._seconds.items()}
+        slowness = sum(
+            len(self._seconds[kind]) / self._count * mean / self._usual_s.setdefault(kind, mean)
+            for kind, mean in mean_s.items()
+        )
+        gradient = min(max(_TOLERANCE / slowness, _STEEPEST), 1.0)
         # A limit that is not used is neither the cause of slow answers nor shown to be too low.
-        if self._most_inflight * 2 >= self.limit:
-            gradient = min(max(_TOLERANCE / slowness, _STEEPEST), 1.0)
+        is_used = self._most_inflight * 2 >= self.limit
+        may_rise = not is_used or (gradient < 1.0 and self._is_not_ours(slowness))
+        rise = 1 - math.exp(-passed_s / _RISE_S) if may_rise else 0.0
+        for kind, mean in mean_s.items():
+            usual_s = self._usual_s[kind]
+            self._usual_s[kind] += (_FALL if mean < usual_s else rise) * (mean - usual_s)
+        if gradient == 1.0:
+            self._slow_at = None
+        if is_used:
             self._starting = self._starting and gradient == 1.0
             room = self._limit if self._starting else math.sqrt(self._limit)
             self._resize(self._limit * gradient + room)
         self._begin()
+
+    def _is_not_ours(self, slowness: float) -> bool:
+        """Tells whether answers stayed slow though half as many calls were made at once."""
+        if self._slow_at is None:
+            self._slow_at, self._slowest, self._not_ours = self._limit, 0.0, False
+        if self._not_ours:
+            return True
+        self._slowest = max(self._slowest, slowness)
+        has_halved = self._limit <= max(self._slow_at / 2, self._floor)
+        self._not_ours = has_halved and slowness > _HELPED * self._slowest
+        return self._not_ours
 
     def _resize(self, limit: float) -> None:
         self._limit = min(max(limit, self._floor), self._ceiling)

@@ -132,10 +132,28 @@ def test_a_model_that_turns_calls_away_is_asked_by_a_tenth_fewer_once_a_second(c
     assert limits == [57, 51, 46]
 
 
-def test_a_model_that_stays_slow_is_taken_at_its_new_speed_within_minutes(clock, answer):
+@pytest.mark.parametrize("times", [3, 20])
+def test_a_model_that_stays_slow_however_few_calls_are_made_is_taken_at_its_new_speed_within_minutes(
+    clock, answer, times
+):
     gradient = Gradient(64, clock)
     answer(gradient, 1.0, windows=10)
-    after_a_minute = answer(gradient, 3.0, windows=60)
+    soon = answer(gradient, 1.0 * times, windows=10)
 
-    assert after_a_minute <= 32
-    assert answer(gradient, 3.0, windows=600) == 64
+    assert soon <= 32
+    assert answer(gradient, 1.0 * times, windows=300) == 64
+
+
+def test_a_model_that_its_own_calls_slow_down_is_not_taken_for_a_slow_one_after_hours_either(clock, answer):
+    gradient = Gradient(200, clock)
+    limits = [answer(gradient, 0.1 * max(1.0, gradient.limit / 8)) for _ in range(4 * 3600)]
+
+    assert max(limits[100:]) <= 24
+
+
+def test_a_slow_model_is_taken_at_its_speed_while_few_calls_are_made(clock, answer):
+    gradient = Gradient(64, clock)
+    answer(gradient, 1.0, windows=10)
+    answer(gradient, 5.0, inflight=2, windows=600)
+
+    assert answer(gradient, 5.0, windows=5) == 64
