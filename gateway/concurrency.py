@@ -69,8 +69,8 @@ class Fixed:
 class Gradient:
     """Shrinks while answers take more than twice as long as usual, grows while they do not and the room is used.
 
-    Kinds of calls that differ in how long they take are each measured against what is usual for them. A model that stays
-    slow when it is asked half as many calls is slow by itself: what it takes is what is usual a few minutes later.
+    Kinds of calls that differ in how long they take are each measured against what is usual for them. A model that
+    stays slow when it is asked half as many calls is slow by itself: what it takes is what is usual minutes later.
     """
 
     def __init__(self, ceiling: int, clock: Clock) -> None:
