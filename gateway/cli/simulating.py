@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -55,6 +55,9 @@ def simulate(  # noqa: PLR0913  typer makes one option of each parameter
             min=0, max=1, help="Share of wrong answers that checks find doubtful, of all models; may be repeated."
         ),
     ] = None,
+    errors: Annotated[
+        Literal["independent", "alike"], typer.Option(help="Whether models are wrong at the same calls.")
+    ] = "independent",
     calls: Annotated[int, typer.Option(min=1, max=1_000_000, help="Calls to make up where there is no trace.")] = 2010,
     rate: Annotated[float, typer.Option(min=0.000_001, help="Of these, calls a second on average.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Draws all chance; equal seeds give equal figures.")] = 1,
@@ -76,7 +79,10 @@ def simulate(  # noqa: PLR0913  typer makes one option of each parameter
     behaviours = _behaviours(loaded, models)
     made = _recorded(trace) if trace else traces.synthetic(calls, per_s=rate, seed=seed)
     found = [
-        (share, figures(Simulation(loaded, _noticing(behaviours, share), seed), made, route=name))
+        (
+            share,
+            figures(Simulation(loaded, _noticing(behaviours, share), seed, alike=errors == "alike"), made, route=name),
+        )
         for share in noticed or (None,)
         for name in route or (None,)
     ]

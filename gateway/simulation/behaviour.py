@@ -31,7 +31,7 @@ _Share: TypeAlias = Annotated[Fraction, BeforeValidator(lambda given: Fraction(s
 
 
 class Behaviour(Table):
-    """One model, as it is simulated. Its errors are independent of every other model's, and of its other answers."""
+    """One model, as it is simulated."""
 
     # Share of right answers: one, or by category, and `overall` for every other.
     right: dict[str, _Share]
@@ -68,6 +68,10 @@ class Behaviour(Table):
     def share_right(self, category: str) -> Fraction:
         """Gives the share of right answers to calls of *category*."""
         return self.right.get(category, self.right[OVERALL])
+
+    def share_doubtful(self, *, right: bool) -> Fraction:
+        """Gives the share of answers, *right* ones or wrong ones, that the checks of the task find doubtful."""
+        return self.false_alarms if right else self.noticed
 
 
 # Right answers, by category, and median tokens of both: Roboflow's comparison of 67 prompts (visioncheckup.com).

@@ -56,7 +56,7 @@ def expected(simulation: Simulation, calls: Iterable[Call], *, route: str | None
     verdicts: dict[str, dict[str, Verdict]] = {}
     weights: list[Fraction] = []
     for call, count in counts.items():
-        for share, verdict in every_way(call.category, asked):
+        for share, verdict in every_way(call.category, asked, alike=simulation.alike):
             name = str(len(made))
             made[name] = call.model_copy(update={"at_s": len(made) * _APART_S})
             verdicts[name] = verdict

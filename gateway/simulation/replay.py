@@ -78,11 +78,16 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """Models that behave as *behaviours* say, by name, behind the policies of *settings*; *seed* draws all chance."""
+    """Models that behave as *behaviours* say, by name, behind the policies of *settings*; *seed* draws all chance.
+
+    Models that err *alike* are wrong at the same calls, as far as their shares of right answers let them; else
+    independently of each other.
+    """
 
     settings: Settings
     behaviours: Mapping[str, Behaviour]
     seed: int
+    alike: bool = False
 
     def replay(self, calls: Mapping[str, Call], script: Script, *, route: str | None = None) -> Replayed:
         """Makes each of *calls*, which are by id and in the order of time, on *route* where that is given.

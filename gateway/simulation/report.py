@@ -72,7 +72,8 @@ def figures(simulation: Simulation, calls: Sequence[Call], *, route: str | None 
     Raises `SettingsError` with every problem of the models.
     """
     named = {str(number): call for number, call in enumerate(calls)}
-    replayed = simulation.replay(named, Drawn(named, simulation.behaviours, simulation.seed), route=route)
+    script = Drawn(named, simulation.behaviours, simulation.seed, simulation.alike)
+    replayed = simulation.replay(named, script, route=route)
     foreseen = expected(simulation, calls, route=route)
     ends = replayed.ends
     answered = [end for end in ends if not end.reason]

@@ -4,40 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
+from math import prod
 from random import Random
 from typing import TYPE_CHECKING
 
 from gateway.simulation.answers import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gateway.simulation.behaviour import Behaviour
     from gateway.simulation.trace import Call
-
-_VERDICTS = tuple(Verdict(right, doubtful) for right in (True, False) for doubtful in (False, True))
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """Draws each verdict by its share; equal seeds draw alike for equal calls and models, whatever else is asked.
 
-    A model says the same of the same picture each time.
+    A model says the same of the same picture each time. Models that err *alike* are wrong at the same calls, as far as
+    their shares let them; else independently.
     """
 
     calls: Mapping[str, Call]
     behaviours: Mapping[str, Behaviour]
     seed: int
+    alike: bool = False
 
     def verdict(self, call: str, model: str) -> Verdict:
         """Tells what the answer of *model* to the call with this id is worth."""
-        asked = self.calls[call]
-        random = Random(f"{self.seed}:{asked.rpc}:{asked.image or call}:{model}")  # noqa: S311  it keeps nothing secret
-        behaviour = self.behaviours[model]
-        right = random.random() < behaviour.share_right(asked.category)
-        doubtful = random.random() < (behaviour.false_alarms if right else behaviour.noticed)
-        return Verdict(right, doubtful)
+        asked, behaviour = self.calls[call], self.behaviours[model]
+        call_key = f"{self.seed}:{asked.rpc}:{asked.image or call}"
+        own = Random(f"{call_key}:{model}")  # noqa: S311  it keeps nothing secret
+        luck = own.random()
+        if self.alike:
+            luck = Random(call_key).random()  # noqa: S311  likewise
+        right = luck < behaviour.share_right(asked.category)
+        return Verdict(right, own.random() < behaviour.share_doubtful(right=right))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +54,32 @@ class Given:
         return self.verdicts[call][model]
 
 
-def every_way(category: str, behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[Fraction, dict[str, Verdict]]]:
+def every_way(
+    category: str, behaviours: Mapping[str, Behaviour], *, alike: bool = False
+) -> Iterator[tuple[Fraction, dict[str, Verdict]]]:
     """Yields every way in which the models may answer a call of *category*, and how probable it is, never 0.
 
-    The probabilities add up to 1; models' verdicts are independent.
+    The probabilities add up to 1. *alike* is as for `Drawn`; which answers are doubtful is independent in any case.
     """
-    for verdicts in product(_VERDICTS, repeat=len(behaviours)):
-        share = Fraction(1)
-        for verdict, behaviour in zip(verdicts, behaviours.values(), strict=True):
-            share *= _share(verdict, behaviour, category)
-        if share:
-            yield share, dict(zip(behaviours, verdicts, strict=True))
+    shares = [behaviour.share_right(category) for behaviour in behaviours.values()]
+    for probability, rights in (_alike if alike else _independent)(shares):
+        for doubtful in product((False, True), repeat=len(shares)):
+            share = probability
+            for right, doubted, behaviour in zip(rights, doubtful, behaviours.values(), strict=True):
+                share *= _or_not(behaviour.share_doubtful(right=right), doubted)
+            if share:
+                yield share, dict(zip(behaviours, map(Verdict, rights, doubtful), strict=True))
 
 
-def _share(verdict: Verdict, behaviour: Behaviour, category: str) -> Fraction:
-    right = behaviour.share_right(category)
-    doubtful = behaviour.false_alarms if verdict.right else behaviour.noticed
-    return (right if verdict.right else 1 - right) * (doubtful if verdict.doubtful else 1 - doubtful)
+def _independent(shares: Sequence[Fraction]) -> Iterator[tuple[Fraction, tuple[bool, ...]]]:
+    for rights in product((True, False), repeat=len(shares)):
+        yield prod(map(_or_not, shares, rights), start=Fraction(1)), rights
+
+
+def _alike(shares: Sequence[Fraction]) -> Iterator[tuple[Fraction, tuple[bool, ...]]]:
+    for low, high in pairwise(sorted({Fraction(0), *shares, Fraction(1)})):
+        yield high - low, tuple(share >= high for share in shares)
+
+
+def _or_not(share: Fraction, is_so: bool) -> Fraction:  # noqa: FBT001  mapped over
+    return share if is_so else 1 - share

@@ -40,7 +40,7 @@ def shown(text):
     return [(shlex.split(command.replace("\\\n", " "))[1:], table.splitlines()) for command, table in found]
 
 
-@pytest.mark.parametrize(("command", "table"), shown(ROUTING), ids=["routes", "noticed"])
+@pytest.mark.parametrize(("command", "table"), shown(ROUTING), ids=["routes", "noticed", "alike"])
 def test_the_tables_of_the_page_about_routing_are_what_the_commands_print(command, table, monkeypatch):
     monkeypatch.chdir(ROOT)
 
