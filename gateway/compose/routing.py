@@ -65,7 +65,7 @@ def open_routing(
         metrics=metrics,
         random=shared.random,
     )
-    quotes = [candidate.quote for candidate in candidates.values()]
+    quotes = {name: candidate.quote for name, candidate in candidates.items()}
     return Save(route, quotes=quotes, metrics=metrics), route
 
 

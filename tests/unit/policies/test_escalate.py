@@ -338,7 +338,9 @@ async def test_an_escalated_call_saves_what_all_its_attempts_leave_of_the_deares
     escalate, named, ask, metrics, sample
 ):
     route = escalate(named("doubtful"), named("sure"))
-    saving = Save(route, quotes=[lambda _: Quote(0, 0, 0, 7, 7), lambda _: Quote(0, 0, 0, 100, 100)], metrics=metrics)
+    expected = {"doubtful": 9, "sure": 9, "dearest": 100}
+    quotes = {name: lambda _, cost=cost: Quote(0, 0, 0, cost, cost) for name, cost in expected.items()}
+    saving = Save(route, quotes=quotes, metrics=metrics)
 
     await saving.answer(ask())
 
