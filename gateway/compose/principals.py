@@ -59,7 +59,7 @@ def open_counted(settings: Settings, stack: AsyncExitStack, metrics: Metrics) ->
         store,
         rates,
         Budgets(store, {}, fail_open=False, metrics=metrics, now=time.time),
-        TokenRates(rates, {}, False, metrics),  # noqa: FBT003  the name stands in the dataclass
+        TokenRates(rates, {}, fail_open=False, metrics=metrics),
     )
 
 

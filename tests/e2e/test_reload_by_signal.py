@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,8 @@ def test_a_gateway_whose_terminal_is_closed_ends(tmp_path):
             ["timeout", "30", "tail", f"--pid={gateway}", "-f", "/dev/null"],  # noqa: S607  coreutils
             check=False,
         )
+        with suppress(ProcessLookupError):
+            os.kill(int(gateway), signal.SIGKILL)
 
     assert json.loads(told)["outcome"] == "unchanged"
     assert ended.returncode == 0

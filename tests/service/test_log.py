@@ -142,3 +142,14 @@ def test_people_get_lines_of_their_own():
 
 def test_the_level_bounds_what_is_logged():
     assert _lines("json", lambda: structlog.get_logger().info("quiet"), level="WARNING") == ""
+
+
+def test_the_level_can_change_and_the_form_stays():
+    def act():
+        log.set_level("ERROR")
+        structlog.get_logger().warning("quiet")
+        log.set_level("INFO")
+        structlog.get_logger().info("heard")
+
+    assert _lines("json", act).endswith('"level":"info","event":"heard"}\n')
+    assert _lines("json", act).count("\n") == 1

@@ -218,15 +218,31 @@ async def test_who_watches_the_health_sees_nothing_of_it_when_all_models_are_rep
     assert (await running.gateway.get("/readyz"))[1] == '{"state":"not_serving","models":{"two":"not_ready"}}'
 
 
-async def test_limits_of_the_server_and_of_images_can_change(serve_file):
-    running = await serve_file(models={"one": script()})
+async def test_limits_on_images_and_the_default_deadline_can_change(serve_file):
+    running = await serve_file(models={"one": script(delay_s=0.001)})
 
-    await running.reload(models={"one": script()}, images={"max_side_px": 64}, server={"default_deadline_s": 1})
-    assert (await running.stub.Caption(caption(), timeout=10)).info.model == "one"
     await running.reload(models={"one": script(delay_s=60)}, server={"default_deadline_s": 0.2})
-    failure = await failure_of(running.stub.Caption(caption()))
+    late = await failure_of(running.stub.Caption(caption()))
+    await running.reload(models={"one": script()}, images={"formats": ["JPEG"]})
+    refused = await failure_of(running.stub.Caption(caption()))
 
-    assert failure.code is StatusCode.DEADLINE_EXCEEDED
+    assert late.code is StatusCode.DEADLINE_EXCEEDED
+    assert (refused.reason, refused.info.metadata["limit"]) == ("INVALID_IMAGE", "format")
+
+
+async def test_calls_at_once_can_be_fewer_and_more_while_some_are_in_flight(serve_file, answer_now):
+    models = {"slow": script(delay_s=UNTIL_TOLD_S), "quick": script()}
+    running = await serve_file(models=models)
+    call = asyncio.ensure_future(running.stub.Caption(caption(model="slow"), timeout=500))
+    await running.until('vision_gateway_inflight{scope="slow"}', "1.0")
+
+    await running.reload(models=models, server={"max_inflight": 1})
+    refused = await failure_of(running.stub.Caption(caption(model="quick"), timeout=10))
+    await running.reload(models=models, server={"max_inflight": 2})
+    quick = await running.stub.Caption(caption(model="quick"), timeout=10)
+    answer_now.set()
+
+    assert (refused.reason, quick.info.model, (await call).info.model) == ("OVERLOADED", "quick", "slow")
 
 
 async def test_a_key_that_was_rotated_opens_its_model_anew(serve_file, tmp_path):

@@ -102,6 +102,9 @@ def test_a_file_that_is_not_there_and_one_that_is_not_toml_are_named(written, tm
         load(tmp_path / "nowhere.toml")
     with pytest.raises(SettingsError, match="is not TOML"):
         load(written("[["))
+    (tmp_path / "gateway.toml").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match="is not TOML: it is not UTF-8"):
+        load(tmp_path / "gateway.toml")
 
 
 def test_a_problem_never_repeats_the_value(written):

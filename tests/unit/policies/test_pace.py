@@ -120,3 +120,18 @@ async def test_a_storage_that_is_down_fails_as_the_settings_say(paced, ask, samp
     decision = "open" if fail_open else "closed"
     assert sample("vision_gateway_store_failures_total", operation="tokens", decision=decision) >= 1
     assert len(inner.asked) == fail_open
+
+
+async def test_a_limit_that_is_lifted_while_a_call_is_answered_does_not_fail_it(model, ask, metrics):
+    rates = TokenRates(MemoryStorage(), {"anonymous": 250}, fail_open=False, metrics=metrics)
+
+    class Lifting(Reading):
+        async def answer(self, ask):
+            rates.hold({}, fail_open=False)
+            return await super().answer(ask)
+
+    pace = Pace(
+        Lifting(model(), 100, 50), name="m", quote=lambda _: Quote(0, 100, 0, 1, 1), rates=rates, metrics=metrics
+    )
+
+    assert (await pace.answer(ask())).model == "m"

@@ -77,3 +77,46 @@ async def test_the_watch_looks_again_and_again():
     await asyncio.wait_for(change.wait(), 5)
     assert readiness.serving
     watching.cancel()
+
+
+async def test_only_models_that_are_not_watched_are_asked_before_a_change():
+    kept, new = Fixed(ready=True), Fixed(ready=True)
+    readiness = _readiness(kept=kept, replaced=Fixed(ready=True))
+
+    assert await readiness.ask({"kept": kept, "replaced": Broken(), "new": new}) == {"replaced": False, "new": True}
+
+
+async def test_after_a_change_the_models_are_those_and_as_ready_as_was_told():
+    kept = Fixed(ready=True)
+    readiness = _readiness(kept=kept, gone=Fixed(ready=True), replaced=Fixed(ready=True))
+    await readiness.look()
+    change = readiness.next_change
+
+    readiness.change(
+        {"kept": kept, "replaced": Fixed(ready=False), "new": Fixed(ready=True)}, {"replaced": False, "new": True}
+    )
+
+    assert dict(readiness.models) == {"kept": True, "replaced": False, "new": True}
+    assert change.is_set()
+
+
+async def test_what_a_look_finds_of_a_model_that_was_replaced_meanwhile_does_not_count():
+    class Late:
+        def __init__(self):
+            self.asked, self.told = asyncio.Event(), asyncio.Event()
+
+        async def ready(self):
+            self.asked.set()
+            await self.told.wait()
+            return False
+
+    late = Late()
+    readiness = Readiness({"one": late}, Metrics(CollectorRegistry()), longest_look_s=600)
+    looking = asyncio.create_task(readiness.look())
+    await late.asked.wait()
+
+    readiness.change({"one": Fixed(ready=True)}, {"one": True})
+    late.told.set()
+    await looking
+
+    assert dict(readiness.models) == {"one": True}
