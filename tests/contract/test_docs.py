@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import app, errors
 from gateway.metrics import Metrics
+from gateway.policies.escalate import DISAGREEMENT
 from gateway.settings import (
     AgreementSettings,
     BudgetsSettings,
@@ -26,6 +27,7 @@ from gateway.settings import (
     ShadowSettings,
     load,
 )
+from gateway.tasks import Doubt
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -112,6 +114,16 @@ def test_every_metric_is_documented_with_its_labels_and_no_other():
         documented[name] = words | (four if "the same four" in labels else set())
 
     assert documented == present
+
+
+def test_every_doubt_is_documented_and_no_other():
+    text = section((DOCS / "routing.md").read_text(), "## Escalation")
+
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE)) == {
+        *Doubt,
+        DISAGREEMENT,
+        errors.TruncatedAnswer.reason,
+    }
 
 
 def test_the_example_settings_are_fine():

@@ -424,7 +424,9 @@ class CallInfo(_message.Message):
     price_version: _builtins.str
     """Version of the price list used."""
     route_reason: _builtins.str
-    """Why the first model was chosen, such as `pinned`, `route:default` or `priority:cost`."""
+    """Why the first model was chosen, such as `pinned`, `route:default` or `priority:cost`. Ends in `,doubtful:` and why,
+    such as `,doubtful:EMPTY_TEXT`, where the route would have passed this answer over, but no other one could be had.
+    """
     cache: Global___CacheOutcome.ValueType
     """What the cache did."""
     service_tier: Global___ServiceTier.ValueType
@@ -441,7 +443,7 @@ class CallInfo(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """Every model that was asked, in order; the last one answered."""
+        """Every model that was asked, in order. Mostly the last one answered; `model` says which answer this is."""
 
     @_builtins.property
     def image(self) -> Global___ImageInfo:
@@ -584,7 +586,9 @@ class Attempt(_message.Message):
     outcome: Global___AttemptOutcome.ValueType
     """How it went."""
     reason: _builtins.str
-    """Reason it failed or was skipped: an error reason such as `BACKEND_UNAVAILABLE`. Empty when it answered."""
+    """Reason it failed or was skipped: an error reason such as `BACKEND_UNAVAILABLE`. Where it answered, `DOUBTFUL:` and
+    why, such as `DOUBTFUL:EMPTY_TEXT`, if the route found its answer doubtful for the task; else empty.
+    """
     cost_nano_usd: _builtins.int
     """What it cost, in nano US dollars (10^-9 USD)."""
     @_builtins.property
