@@ -97,6 +97,8 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # What was read from images is nobody else's to read; SQLite makes its further files alike.
+        self._path.touch(mode=0o600)
         connection = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
         try:
             wal.switch_on(connection, patience_s=_PATIENCE_S)

@@ -78,6 +78,8 @@ def ended(record: Record, metrics: Metrics, *, code: str, reason: str, now: floa
             for attempt in trace.attempts
         ],
     }
+    if trace.cache:
+        line["cache"] = trace.cache.value
     if record.info is not None:
         image = record.info.image
         line["image"] = {

@@ -99,6 +99,15 @@ async def test_a_bypass_neither_reads_nor_fills_and_a_refresh_replaces(start_gat
     assert await _outcomes(gateway) == {"bypass": 2, "miss": 1, "refresh": 1, "hit": 1}
 
 
+async def test_the_log_tells_what_the_cache_did(start_gateway, log_lines):
+    gateway = await start_gateway(models={"paid": PAID}, cache={"store": "memory"})
+    for policy in (0, 0, call_pb2.CACHE_POLICY_BYPASS):
+        await gateway.stub.Caption(_caption(cache=policy))
+
+    lines = [json.loads(line) for line in log_lines.getvalue().splitlines()]
+    assert [line.get("cache") for line in lines if line["event"] == "call"] == ["miss", "hit", None]
+
+
 async def test_without_a_cache_none_is_involved(start_gateway):
     gateway = await start_gateway(models={"paid": PAID})
 
@@ -261,3 +270,59 @@ async def test_a_damaged_image_is_refused_as_without_a_cache(start_gateway):
     failure = await failure_of(gateway.stub.Caption(_caption(damaged)))
 
     assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE")
+
+
+async def _in_flight(gateway, calls):
+    """Waits until so many calls are worked on, and the model is asked."""
+    async with asyncio.timeout(20):
+        while (  # noqa: ASYNC110  seen from outside
+            await _metric(gateway, 'vision_gateway_inflight{scope="server"}') < calls
+            or await _metric(gateway, 'vision_gateway_inflight{scope="paid"}') < 1
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def test_when_the_first_caller_goes_the_others_get_the_answer_and_it_is_on_the_first_one_s_bill(
+    start_gateway, tmp_path
+):
+    ledger = f"sqlite:///{tmp_path}/ledger.db"
+    gateway = await start_gateway(
+        models={"paid": {**PAID, "delay_s": 1.0}}, cache={"store": "memory"}, ledger={"url": ledger}
+    )
+    first = gateway.stub.Caption(_caption(), metadata=(("x-request-id", "first"),))
+    await _in_flight(gateway, 1)
+    others = [asyncio.ensure_future(gateway.stub.Caption(_caption())) for _ in range(3)]
+    await _in_flight(gateway, 4)
+    first.cancel()
+
+    answers = await asyncio.gather(*others)
+
+    assert [answer.info.cache for answer in answers] == [COALESCED] * 3
+    assert [answer.info.cost_nano_usd for answer in answers] == [0] * 3
+    with closing(sqlite3.connect(f"{tmp_path}/ledger.db")) as connection:
+        rows = connection.execute("SELECT request_id, outcome FROM vision_gateway_attempts").fetchall()
+    assert rows == [("first", "ok")]
+
+
+async def test_a_first_caller_in_a_hurry_takes_nobody_along(start_gateway):
+    gateway = await start_gateway(models={"paid": {**PAID, "delay_s": 1.0}}, cache={"store": "memory"})
+    first = asyncio.ensure_future(failure_of(gateway.stub.Caption(_caption(), timeout=0.5)))
+    await _in_flight(gateway, 1)
+    others = [asyncio.ensure_future(gateway.stub.Caption(_caption(), timeout=20)) for _ in range(3)]
+
+    answers = await asyncio.gather(*others)
+
+    assert (await first).code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert sorted(answer.info.cache for answer in answers) == [MISS, COALESCED, COALESCED]
+
+
+async def test_a_call_that_nobody_waits_for_any_more_is_cancelled(start_gateway):
+    gateway = await start_gateway(models={"paid": {**PAID, "delay_s": 60}}, cache={"store": "memory"})
+    calls = [gateway.stub.Caption(_caption()) for _ in range(3)]
+    await _in_flight(gateway, 3)
+    for call in calls:
+        call.cancel()
+
+    async with asyncio.timeout(20):
+        while await _metric(gateway, 'vision_gateway_inflight{scope="paid"}'):  # noqa: ASYNC110  seen from outside
+            await asyncio.sleep(0.01)

@@ -131,6 +131,17 @@ async def test_when_the_gateway_stops_a_long_call_ends_unavailable(run):
     assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
 
 
+async def test_when_the_gateway_stops_a_call_that_several_wait_for_ends_for_all_of_them(run, monkeypatch):
+    monkeypatch.setenv("VISION_GATEWAY_CACHE__STORE", "memory")
+    async with run({"scripted": _script(delay_s=60)}, grace_s=0.5) as (stub, http, stop):
+        calls = [asyncio.ensure_future(failure_of(stub.Caption(pb.CaptionRequest(image=_png())))) for _ in range(3)]
+        await _until_metrics_have(http, 'vision_gateway_inflight{scope="server"} 3.0')
+        await _until_metrics_have(http, 'vision_gateway_inflight{scope="scripted"} 1.0')
+        stop.set()
+        reasons = [(await call).reason for call in calls]
+    assert reasons == ["DRAINING"] * 3
+
+
 async def test_a_free_answer_after_a_paid_failure_does_not_call_its_cost_free(run):
     models = {"paid": _script(outcomes=["UNUSABLE_ANSWER"]), "free": _script(price="free")}
     async with run(models) as (stub, _, __):

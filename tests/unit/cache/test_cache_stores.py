@@ -112,6 +112,13 @@ async def test_what_expired_makes_room_in_a_file(open_store, clock, tmp_path):
         assert connection.execute("SELECT key FROM answers").fetchall() == [(OTHER,)]
 
 
+async def test_a_file_is_for_its_owner_s_eyes_alone(open_store, tmp_path):
+    await open_store("sqlite").put(KEY, b"one")
+
+    files = {each.name: each.stat().st_mode & 0o777 for each in (tmp_path / "state").iterdir()}
+    assert files == dict.fromkeys(("cache.db", "cache.db-wal", "cache.db-shm"), 0o600)
+
+
 async def test_gateways_on_one_machine_share_a_file(open_store):
     one, other = open_store("sqlite"), open_store("sqlite")
     await one.put(KEY, b"one")
