@@ -151,7 +151,7 @@ def _all(families: Mapping[str, str], tables: Mapping[str, object], problems: li
             found[name] = Behaviour.model_validate(merged)
         except ValidationError as exc:
             problems += (
-                f"{'.'.join(map(str, (name, *error['loc'])))}: {error['msg']}"
+                f"{'.'.join(map(str, (name, *error['loc'])))}: {error['msg'].removeprefix('Value error, ')}"
                 for error in exc.errors(include_input=False, include_url=False)
             )
     if problems:

@@ -100,5 +100,5 @@ def synthetic(calls: int, *, per_s: float, seed: int, mix: Mapping[str, int] = S
 
 def _problem(number: int, error: Mapping[str, object]) -> str:
     where = ".".join(str(part) for part in error["loc"])  # type: ignore[attr-defined]  # pydantic's is a tuple.
-    message = "no such field" if error["type"] == "extra_forbidden" else error["msg"]
+    message = "no such field" if error["type"] == "extra_forbidden" else str(error["msg"]).removeprefix("Value error, ")
     return f"line {number}: {where}: {message}" if where else f"line {number}: {message}"

@@ -28,6 +28,11 @@ ROUTES = {
 
 
 @pytest.fixture
+def models():
+    return MODELS
+
+
+@pytest.fixture
 def simulation():
     def make(*, seed=1, models=MODELS, routes=ROUTES, **changes):
         behaviours = {name: each.model_copy(update=changes) for name, each in behaviour.of_families(FAMILIES).items()}

@@ -167,3 +167,12 @@ def test_a_store_that_the_settings_name_is_left_alone(simulation, tmp_path):
     figures(Simulation(cached, made.behaviours, 1), [Call(image="cat")], route="cheap")
 
     assert not store.exists()
+
+
+def test_calls_beyond_the_limits_of_the_settings_are_shed(simulation, models):
+    narrow = {name: {**table, "max_inflight": 1, "max_queue": 0} for name, table in models.items()}
+    made = simulation(**SURE, models=narrow)
+
+    found = figures(made, [Call(), Call(), Call()], route="cheap")
+
+    assert (found.answered, found.shed, found.failures) == (1, 2, {"OVERLOADED": 2})
