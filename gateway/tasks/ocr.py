@@ -29,7 +29,7 @@ _TEMPLATE = (
     "Read all text in the image in reading order, as it stands: correct and translate nothing.{languages} {form}"
 )
 _DOCUMENT = "document"
-_SPEAKS_OF_IMAGE = re.compile(r"^[^\n]*\b(?:image|picture|photo|text|read)\b[^\n]*\Z", re.IGNORECASE)
+_OF_IMAGE = re.compile(r"\b(?:image|picture|photo|text|read)\b", re.IGNORECASE)
 _LINES_KEYS = ("lines", "text_lines", "texts", "results")
 _TEXT_KEYS = ("text", "content", "transcription", "label")
 
@@ -113,8 +113,9 @@ class OCR(Task[pb.OCRRequest, OCRQuery, pb.OCRResponse]):
                 yield Doubt.EMPTY_TEXT
             return
         for doubt in doubts.of_text(response.text):
-            # A sign may well say "Sorry"; a model speaks of the image.
-            if doubt is not Doubt.EVASIVE_ANSWER or _SPEAKS_OF_IMAGE.search(response.text):
+            # A sign may well say "Sorry"; a model speaks of the image, in one line.
+            is_read = "\n" in response.text or not _OF_IMAGE.search(response.text)
+            if doubt is not Doubt.EVASIVE_ANSWER or not is_read:
                 yield doubt
 
     def agreement(self, first: pb.OCRResponse, second: pb.OCRResponse, query: OCRQuery) -> float:

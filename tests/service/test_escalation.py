@@ -34,7 +34,7 @@ def start(start_gateway):
     """Starts a gateway that asks `cheap` first, then `dear`."""
 
     async def started(cheap, dear=SOMETHING, *, route=(), cache="off", **of_dear):
-        models = {"cheap": cheap, "dear": script(dear, DEAR, **of_dear)}
+        models = {"cheap": cheap, "dear": script(dear, DEAR) | of_dear}
         rules = {"models": ["cheap", "dear"], "escalate": True, **dict(route)}
         return await start_gateway(
             images={"workers": 1}, models=models, routes={"default": rules}, cache={"store": cache}
@@ -152,6 +152,20 @@ async def test_a_doubtful_answer_out_of_the_cache_is_doubtful_too(start):
     answer = await gateway.stub.OCR(reading(), timeout=20)
 
     assert (answer.text, answer.info.model, answer.info.cost_nano_usd) == ("TOTAL 7", "dear", 0)
+
+
+async def test_what_was_left_out_of_an_answer_is_kept_in_the_cache_with_it(start):
+    boxes = [{"label": "cat", "box_2d": box} for box in ([0, 0, 400, 400], [5, 5, 5, 9], [7, 7, 7, 9])]
+    found = {each: json.dumps({"detections": boxes[:each]}) for each in (1, 3)}
+    gateway = await start(
+        script("", CHEAP) | {"answers": {"Detect": found[3]}}, answers={"Detect": found[1]}, cache="memory"
+    )
+    request = pb.DetectRequest(image=reading().image)
+
+    infos = [(await gateway.stub.Detect(request, timeout=20)).info for _ in range(2)]
+
+    assert attempts(infos[0]) == [("cheap", OK, "DOUBTFUL:USELESS_BOXES"), ("dear", OK, "")]
+    assert [(info.model, info.route_reason) for info in infos] == [("dear", "route:default")] * 2
 
 
 @pytest.mark.parametrize(
