@@ -119,6 +119,8 @@ class Escalate:
         try:
             return await self._said(later, self._in_time(ask))
         except GatewayError:
+            if _is_read(ask):
+                raise
             # It is on the call's record; what is there already is better.
             return None
 

@@ -282,6 +282,21 @@ async def test_an_answer_of_which_nothing_was_read_yet_is_passed_over(escalate, 
     assert (await escalate(named("doubtful"), named("sure")).answer(asked)).model == "sure"
 
 
+async def test_a_failure_after_the_caller_began_to_read_the_next_model_s_answer_is_the_call_s(escalate, named, ask):
+    sink = ReadingSink(committed=False)
+    second = named("sure", BackendUnavailable("gone"))
+
+    class Writing(Recorded):
+        async def answer(self, asked):
+            sink.committed = True
+            return await super().answer(asked)
+
+    writing = replace(second, model=Writing(second.model.inner))
+
+    with pytest.raises(BackendUnavailable, match="gone"):
+        await escalate(named("doubtful"), writing).answer(replace(ask(), sink=sink))
+
+
 async def test_answers_that_agree_are_compared_and_the_first_is_given(escalate, named, ask, drawn, sample):
     asked = ask()
 
