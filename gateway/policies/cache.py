@@ -198,7 +198,8 @@ class Cache:
         answer = await self._inner.answer(ask)
         value = self._codec.encode(answer)
         if is_latest() and not _was_cut(ask, known):
-            self._store.put(key, value, lost=lambda: self._count(ask, "error"))
+            # Not the ask, whose images would be in memory for as long as the store takes.
+            self._store.put(key, value, lost=partial(self._metrics.cached, rpc=ask.query.rpc, outcome="error"))
         return _Found(answer, value, is_hit=False)
 
     async def _look_up(self, ask: Ask, key: bytes) -> _Found | None:

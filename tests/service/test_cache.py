@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import signal
 import sqlite3
 from contextlib import closing, suppress
 
@@ -216,6 +217,21 @@ async def test_a_dead_store_fails_no_call_and_is_counted(start_gateway, start_re
 
     assert seen == [MISS] * 3
     assert (await _outcomes(gateway))["error"] >= 3
+
+
+async def test_a_silent_store_fails_no_call_and_is_used_again_once_it_speaks(start_gateway, start_redis):
+    url, process = start_redis()
+    gateway = await start_gateway(models={"paid": PAID}, cache={"store": url})
+    process.send_signal(signal.SIGSTOP)
+    try:
+        silent = [(await gateway.stub.Caption(_caption())).info.cache for _ in range(3)]
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+    assert silent == [MISS] * 3
+    async with asyncio.timeout(20):
+        while (await gateway.stub.Caption(_caption())).info.cache != HIT:  # noqa: ASYNC110  seen from outside
+            await asyncio.sleep(0.1)
 
 
 async def _written(url):
