@@ -152,8 +152,8 @@ async def _serve(
 
     # What is wrong with them, and what only shows when it is tried, such as a ledger that cannot be opened.
     with _explained():
-        settings = read()
         source = app.Source(read, path)
+        settings = source.load()
         loop = asyncio.get_running_loop()
         if settings.server.reload != "off":
             loop.add_signal_handler(signal.SIGHUP, process.on_hangup(stop, source.asked.set))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -17,18 +16,20 @@ Trigger: TypeAlias = Literal["signal", "file"]
 Stamp: TypeAlias = tuple[str, int, int, int] | None
 
 
-@dataclass(frozen=True, slots=True)
 class Source:
-    """Where the settings come from.
+    """Where the settings come from. *asked* is set when they are to be read again."""
 
-    *load* reads all of them again, in a thread, and raises `SettingsError`; *path* is their file, None where there is
-    none. *asked* is set when they are to be read again; files are looked at every *interval_s* seconds.
-    """
+    def __init__(self, load: Callable[[], Settings], path: Path | None = None, *, interval_s: float = 1.0) -> None:
+        """*load* reads all of them, in a thread, and raises `SettingsError`; *path* is their file, None for none.
 
-    load: Callable[[], Settings]
-    path: Path | None = None
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    interval_s: float = 1.0
+        To be made before they are read for the first time, so that no change is missed. Files are looked at every
+        *interval_s* seconds.
+        """
+        self.load = load
+        self.asked = asyncio.Event()
+        self._paths = [path] if path else []
+        self._interval_s = interval_s
+        self._first = stamps(self._paths)
 
     async def triggers(self, others: Callable[[], Collection[Path]], *, watch: bool) -> AsyncGenerator[Trigger]:
         """Tells each time that the settings are to be read again: asked to, and with *watch* because a file changed.
@@ -38,10 +39,9 @@ class Source:
         """
 
         async def look() -> dict[Path, Stamp]:
-            own = [self.path] if self.path else []
-            return await asyncio.to_thread(stamps, [*own, *others()]) if watch else {}
+            return await asyncio.to_thread(stamps, [*self._paths, *others()]) if watch else {}
 
-        files = Settled(await look())
+        files = Settled(self._first)
         while True:
             asked = await self._asked()
             # Seen before the settings are read, so that what changes meanwhile is seen by the next look.
@@ -54,7 +54,7 @@ class Source:
 
     async def _asked(self) -> bool:
         try:
-            async with asyncio.timeout(self.interval_s):
+            async with asyncio.timeout(self._interval_s):
                 await self.asked.wait()
         except TimeoutError:
             return False

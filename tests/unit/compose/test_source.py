@@ -90,6 +90,15 @@ async def test_a_source_without_a_file_is_read_when_that_is_asked_for():
     await triggers.aclose()
 
 
+async def test_a_change_before_the_first_look_is_not_missed(path):
+    source = Source(lambda: None, path, interval_s=0.0)
+    path.write_text("another")
+    triggers = source.triggers(list, watch=True)
+
+    assert await asyncio.wait_for(anext(triggers), 60) == "file"
+    await triggers.aclose()
+
+
 async def test_files_are_left_alone_where_only_signals_count(path):
     source = Source(lambda: None, path, interval_s=0.0)
     looks = []
