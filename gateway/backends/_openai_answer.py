@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from gateway.backends._openai_errors import INSIDE_200, failure
 from gateway.domain import Completion, ServiceTier
-from gateway.errors import BackendUnavailable, GatewayError, Refused, TruncatedAnswer, UnusableAnswer
+from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError, Refused, TruncatedAnswer, UnusableAnswer
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.domain import Prompt, SentImage
 
+_ErrorT = TypeVar("_ErrorT", bound=GatewayError)
 # "fast" is what "priority" is sold as, and "ultrafast" is dearer still. "scale" is paid for in advance.
 _TIERS = {
     "default": ServiceTier.STANDARD,
@@ -31,19 +32,27 @@ _TIERS = {
 def completion(content: bytes, prompt: Prompt, images: Sequence[SentImage], *, model: str) -> Completion:
     """Reads the body of a 200, which may tell of a failure all the same.
 
-    Raises `Refused`, `TruncatedAnswer`, `UnusableAnswer` or what the error table gives, each with what it was billed.
+    Raises `UnusableAnswer` for what is no response, and what `read` raises.
     """
     try:
         response = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise _unreadable("the provider's answer is not JSON", prompt, images) from error
+        raise estimated(UnusableAnswer("the provider's answer is not JSON"), prompt, images) from error
     if not isinstance(response, dict):
-        raise _unreadable("the provider's answer is not a response", prompt, images)
+        raise estimated(UnusableAnswer("the provider's answer is not a response"), prompt, images)
+    return read(response, prompt, images, model=model)
+
+
+def read(response: dict[str, Any], prompt: Prompt, images: Sequence[SentImage], *, model: str) -> Completion:
+    """Reads a whole response.
+
+    Raises `Refused`, `TruncatedAnswer`, `UnusableAnswer` or what the error table gives, each with what it was billed.
+    """
     parts = list(_parts(response))
     text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     told = _usage(response.get("usage"), images)
     tier = _tier(response.get("service_tier"), prompt)
-    served = _word(response, "model") or model
+    served = word(response, "model") or model
     if (flaw := _flaw(response, parts, text)) is not None:
         # A failure that says nothing of usage was not billed.
         flaw.usage = told or (None if response.get("status") == "failed" else estimate(prompt, images, text))
@@ -74,30 +83,45 @@ def estimate(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> Usa
     )
 
 
-def _unreadable(message: str, prompt: Prompt, images: Sequence[SentImage]) -> UnusableAnswer:
-    error = UnusableAnswer(message, usage=estimate(prompt, images), service_tier=prompt.service_tier.value)
+def estimated(error: _ErrorT, prompt: Prompt, images: Sequence[SentImage], text: str = "") -> _ErrorT:
+    """Gives *error* the bill that is to be reckoned with when the provider told none and had written *text*."""
+    error.usage = estimate(prompt, images, text)
+    error.service_tier = prompt.service_tier.value
     error.estimated = True
     return error
+
+
+def late(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> DeadlineExceeded:
+    """Says that time is up, after *text*."""
+    return estimated(DeadlineExceeded("the model did not answer in the time that was left"), prompt, images, text)
+
+
+def broken_off(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> BackendUnavailable | TruncatedAnswer:
+    """Says that an answer ended too early: after some *text* it is cut, before it nothing is lost."""
+    message = "the provider's answer broke off"
+    error = TruncatedAnswer(message, elsewhere=True) if text else BackendUnavailable(message)
+    return estimated(error, prompt, images, text)
+
+
+def word(fields: object, name: str) -> str:
+    """Gives a field that should be a string, empty where it is none."""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _flaw(response: dict[str, Any], parts: list[dict[str, Any]], text: str) -> GatewayError | None:
     status = response.get("status")
     if status == "failed":
-        return failure(INSIDE_200, _word(response.get("error"), "code"), {}).error
+        return failure(INSIDE_200, word(response.get("error"), "code"), {}).error
     if status in ("cancelled", "queued", "in_progress"):
         return BackendUnavailable("the provider did not finish the answer")
-    reason = _word(response.get("incomplete_details"), "reason")
+    reason = word(response.get("incomplete_details"), "reason")
     if reason == "content_filter" or any(part.get("type") == "refusal" for part in parts):
         return Refused("the model, or the provider's content filter, refused to answer")
     if status == "incomplete":
         limit = "reached the limit of output tokens" if reason == "max_output_tokens" else "was cut off"
         return TruncatedAnswer(f"the answer {limit}")
     return None if text else UnusableAnswer("the model answered nothing")
-
-
-def _word(fields: object, name: str) -> str:
-    value = fields.get(name) if isinstance(fields, dict) else None
-    return value if isinstance(value, str) else ""
 
 
 def _parts(response: dict[str, Any]) -> Iterator[dict[str, Any]]:

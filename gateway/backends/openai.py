@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ import structlog
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
-from gateway.backends import Whole
-from gateway.backends._openai_answer import completion, estimate
+from gateway.backends._openai_answer import broken_off, completion, late
 from gateway.backends._openai_errors import failure
 from gateway.backends._openai_request import Body
-from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError, UpstreamAuth
+from gateway.backends._openai_stream import StreamedAnswer, is_stream
+from gateway.errors import BackendUnavailable, GatewayError, UpstreamAuth
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -36,6 +36,8 @@ _BLOCKED_S = 60.0
 # Seconds for which any HTTP answer shows that the provider can be reached, and what a look at it may take.
 _REACHED_S = 15.0
 _LOOK_S = 3.0
+# Seconds that the end of a stream may take after its last event, for the connection to be used again.
+_READ_OUT_S = 0.1
 # The SDK's transport lets some of aiohttp's own errors through, such as that of a bad status line.
 _BROKEN = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 # What of the provider's own words may be logged: a code such as `unsupported_parameter`.
@@ -95,7 +97,7 @@ def _http(options: Options) -> httpx2.AsyncClient:
     )
 
 
-class OpenAI(Whole):
+class OpenAI:
     """One model at one provider."""
 
     def __init__(self, http: httpx2.AsyncClient, options: Options, key: SecretStr, clock: Clock) -> None:
@@ -115,6 +117,7 @@ class OpenAI(Whole):
         )
         self._blocked_until = -float("inf")
         self._reached_until = -float("inf")
+        self._told_differs = False
 
     async def complete(self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float) -> Completion:
         """Posts one request, not streamed, so there is no time to first token to tell.
@@ -122,29 +125,58 @@ class OpenAI(Whole):
         A call that ran out of time, or whose answer broke off, may have been billed: its error carries an estimate of
         what was read.
         """
-        if not self._has_key:
-            raise UpstreamAuth("the gateway has no key for the provider")
         body = Body(prompt, images, model=self._options.model)
         try:
             async with asyncio.timeout(timeout_s):
-                content = await self._post(body, prompt.request_id)
+                response = await self._post(body, prompt.request_id)
         except TimeoutError as error:
-            late = DeadlineExceeded(
-                "the model did not answer in the time that was left",
-                usage=estimate(prompt, images),
-                service_tier=prompt.service_tier.value,
-            )
-            late.estimated = True
-            raise late from error
+            raise late(prompt, images) from error
         except _BrokeOff as error:
-            broken = BackendUnavailable(
-                "the provider's answer broke off",
-                usage=estimate(prompt, images),
-                service_tier=prompt.service_tier.value,
-            )
-            broken.estimated = True
-            raise broken from error
-        return completion(content, prompt, images, model=self._options.model)
+            raise broken_off(prompt, images) from error
+        return completion(response.content, prompt, images, model=self._options.model)
+
+    @property
+    def streams(self) -> bool:
+        """It does; a compatible server that does not is read as a whole."""
+        return True
+
+    async def stream(
+        self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
+    ) -> AsyncGenerator[str | Completion]:
+        """Like `complete`, but in pieces; what breaks off after some text is a `TruncatedAnswer`."""
+        started = self._clock()
+        answer = StreamedAnswer(prompt, images, model=self._options.model)
+        # Only waits are timed: what the caller does between two pieces is nothing that this could interrupt.
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._post(
+                    Body(prompt, images, model=self._options.model, streaming=True), prompt.request_id, streaming=True
+                )
+            async with aclosing(response.aiter_bytes()) as chunks:
+                if not is_stream(response.headers.get("content-type", "")):
+                    async with asyncio.timeout_at(deadline):
+                        content = b"".join([chunk async for chunk in chunks])
+                    yield completion(content, prompt, images, model=self._options.model)
+                    return
+                while not answer.ended:
+                    async with asyncio.timeout_at(deadline):
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        break
+                    for text in answer.add(chunk, self._clock() - started):
+                        yield text
+                await _read_out(chunks)
+        except TimeoutError as error:
+            raise answer.late() from error
+        except (*_BROKEN, _BrokeOff):
+            # A connection that breaks is one more way to end too early.
+            self._reached_until = -float("inf")
+        whole = answer.completion()
+        if answer.differs and not self._told_differs:
+            self._told_differs = True
+            _log.warning("openai_stream_differs", model=self._options.model)
+        yield whole
 
     async def ready(self) -> bool:
         """Tells whether there is a key that works as far as known, and a server that can be reached.
@@ -166,14 +198,17 @@ class OpenAI(Whole):
         self._reached_until = self._clock() + _REACHED_S
         return True
 
-    async def _post(self, body: Body, request_id: str) -> bytes:
+    async def _post(self, body: Body, request_id: str, *, streaming: bool = False) -> httpx2.Response:
+        """Gives the answer's head, and its body too unless *streaming*."""
+        if not self._has_key:
+            raise UpstreamAuth("the gateway has no key for the provider")
         headers = {"content-type": "application/json", "content-length": str(body.length)}
         if request_id:
             # The provider keeps it with its own id, so that its support can find the call.
             headers["x-client-request-id"] = request_id
         try:
             response = await self._client.post(
-                "/responses", content=body, cast_to=httpx2.Response, options={"headers": headers}
+                "/responses", content=body, cast_to=httpx2.Response, options={"headers": headers}, stream=streaming
             )
         except APIStatusError as error:
             raise self._failed(error) from error
@@ -185,7 +220,7 @@ class OpenAI(Whole):
             raise BackendUnavailable("the provider cannot be reached") from error
         self._reached_until = self._clock() + _REACHED_S
         self._blocked_until = -float("inf")
-        return response.content
+        return response
 
     def _failed(self, error: APIStatusError) -> GatewayError:
         code = next((word for word in (error.code, error.type) if isinstance(word, str)), "")
@@ -206,3 +241,10 @@ def _in_answer(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, aiohttp.ClientPayloadError):
         error = error.__cause__
     return error is not None
+
+
+async def _read_out(chunks: AsyncGenerator[bytes]) -> None:
+    with suppress(TimeoutError, *_BROKEN):
+        async with asyncio.timeout(_READ_OUT_S):
+            async for _ in chunks:
+                pass
