@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.served_gateway",
     "tests.fixtures.aimock",
     "tests.fixtures.budgets",
+    "tests.fixtures.cached_model",
     "tests.fixtures.loop",
     "tests.fixtures.redis",
     "tests.fixtures.postgresql",
