@@ -36,7 +36,7 @@ async def test_when_the_first_caller_goes_the_others_get_the_answer_and_it_is_on
 ):
     ledger = f"sqlite:///{tmp_path}/ledger.db"
     gateway = await start_gateway(
-        models={"paid": {**PAID, "delay_s": 1.0}}, cache={"store": "memory"}, ledger={"url": ledger}
+        models={"paid": {**PAID, "delay_s": 2.0}}, cache={"store": "memory"}, ledger={"url": ledger}
     )
     first = gateway.stub.Caption(caption(), metadata=(("x-request-id", "first"),))
     await _in_flight(gateway, 1)
@@ -54,8 +54,8 @@ async def test_when_the_first_caller_goes_the_others_get_the_answer_and_it_is_on
 
 
 async def test_a_first_caller_in_a_hurry_takes_nobody_along(start_gateway):
-    gateway = await start_gateway(models={"paid": {**PAID, "delay_s": 1.0}}, cache={"store": "memory"})
-    first = asyncio.ensure_future(failure_of(gateway.stub.Caption(caption(), timeout=0.5)))
+    gateway = await start_gateway(models={"paid": {**PAID, "delay_s": 3.0}}, cache={"store": "memory"})
+    first = asyncio.ensure_future(failure_of(gateway.stub.Caption(caption(), timeout=1.5)))
     await _in_flight(gateway, 1)
     others = [asyncio.ensure_future(gateway.stub.Caption(caption(), timeout=20)) for _ in range(3)]
 
