@@ -13,7 +13,8 @@ from tests.failover.stage import PRIMARY, Stage
 from tests.failover.tritons import MODEL
 
 _PATIENCE_S = 30
-_FROZEN_S = 1.5
+_FROZEN_S = 3.0
+_ONE_CALL_S = 1.5
 _SILENT_OR_GONE = ("DEADLINE_EXCEEDED", "UNAVAILABLE BACKEND_UNAVAILABLE, RetryInfo")
 
 
@@ -25,7 +26,7 @@ async def _until_back(on_stage: Stage) -> str:
     """Asks until the first model answers again; what was told before is in the outcome, each once."""
     started, told = time.monotonic(), []
     async with asyncio.timeout(_PATIENCE_S):
-        while (last := await on_stage.ask(timeout_s=_FROZEN_S)).model != PRIMARY:
+        while (last := await on_stage.ask(timeout_s=_ONE_CALL_S)).model != PRIMARY:
             told.append(str(last))
             await asyncio.sleep(0.05)
     on_stage.measured["back after"] = time.monotonic() - started
@@ -132,15 +133,19 @@ def _on_triton(name: str, fault: str, run, **more: object) -> list[Scenario]:
 SCENARIOS = [
     *_on_triton("killed server", "SIGKILL to tritonserver and its model; started again", _story(_kill, _start)),
     *_on_triton("killed model", "SIGKILL to the model's process; started again", _story(_kill_model, _restart)),
-    *_on_triton("hanging model", "the model's code waits; goes on", _story(_hang, _go_on, timeout_s=_FROZEN_S)),
+    *_on_triton(
+        "hanging model",
+        "the model's code waits; goes on; the caller waits 3 s",
+        _story(_hang, _go_on, timeout_s=_FROZEN_S),
+    ),
     *_on_triton(
         "frozen model",
-        "SIGSTOP to the model's process, of which Triton itself may die; started again",
+        "SIGSTOP to the model's process, of which Triton itself may die; started again; the caller waits 3 s",
         _story(_freeze_model, _restart, timeout_s=_FROZEN_S, either=_SILENT_OR_GONE),
     ),
     *_on_triton(
         "hanging server",
-        "SIGSTOP to tritonserver; SIGCONT",
+        "SIGSTOP to tritonserver; SIGCONT; the caller waits 3 s",
         _story(_signal_server(signal.SIGSTOP), _signal_server(signal.SIGCONT), timeout_s=_FROZEN_S),
     ),
     *_on_triton("model unloaded while serving", "the repository API: unload; load", _story(_unload, _load)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import os
+import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.failover import at_provider, in_stream, on_triton
@@ -25,9 +27,11 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def write(rows: Sequence[Row]) -> str:
-    """A table in Markdown."""
+    """A table in Markdown, and when and where it was measured."""
     lines = [_HEAD, tuple("---" for _ in _HEAD), *map(cells, rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    where = f"{platform.system()} on {platform.machine()} with {os.cpu_count()} cores"
+    measured = f"Measured on {datetime.now(UTC).date()}, {where}, which other work shared."
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{measured}"
 
 
 def replace(page: str, section: str, table: str) -> str:
@@ -40,5 +44,5 @@ def replace(page: str, section: str, table: str) -> str:
 def read(page: str, section: str) -> dict[tuple[str, str], tuple[str, ...]]:
     """What the page says of each scenario of a section, but for what was measured."""
     table = page.partition(f"<!-- {section} -->\n")[2].partition(f"\n<!-- /{section} -->")[0]
-    rows = [re.split(r" \| ", line.strip("| ")) for line in table.splitlines()[2:]]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:] if line.startswith("|")]
     return {(row[0], row[2]): tuple(row[:5]) for row in rows}

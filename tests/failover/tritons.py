@@ -128,7 +128,7 @@ class Triton:
             "--disable-auto-complete-config",
             "--model-control-mode=explicit",
             *(f"--load-model={model}" for model in (MODEL, STRANGER)),
-            "--exit-timeout-secs=2",
+            "--exit-timeout-secs=1",
             *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
             *("--http-address=127.0.0.1", f"--http-port={http_port}"),
             *("--metrics-address=127.0.0.1", f"--metrics-port={metrics_port}", "--allow-gpu-metrics=false"),
