@@ -18,7 +18,7 @@ from gateway.compose.model import Shared, open_model
 from gateway.compose.plan import check, plans, quoters, read
 from gateway.compose.reload import Reload
 from gateway.compose.source import Source
-from gateway.imaging import Preparer
+from gateway.imaging import HeldImages, Preparer
 from gateway.latency import Latency
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.metrics import Metrics
@@ -77,6 +77,7 @@ async def run(
         )
         counted = principals.open_counted(settings, stack, metrics)
         known = tasks.load()
+        held = HeldImages(clock=clock)
         shared = Shared(
             tasks=known,
             preparer=preparer,
@@ -87,6 +88,7 @@ async def run(
             budgets=counted.budgets,
             token_rates=counted.token_rates,
             cache=open_cache(settings.cache, stack, preparer=preparer, tasks=known, metrics=metrics, clock=clock),
+            held=held,
         )
         generations = await stack.enter_async_context(Generations(shared, counted))
         generations.enter(await generations.open(settings, found))
@@ -111,7 +113,11 @@ async def run(
         )
         await stack.enter_async_context(
             _background(
-                readiness.watch(look_every), counted.budgets.watch(look_every), lag.watch(metrics), reload.follow()
+                readiness.watch(look_every),
+                counted.budgets.watch(look_every),
+                held.watch(look_every),
+                lag.watch(metrics),
+                reload.follow(),
             )
         )
         http_port = await stack.enter_async_context(http.serve(http.app(registry, readiness), server.http_address))

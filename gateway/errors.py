@@ -4,6 +4,7 @@ GatewayError
 ├── InvalidField, MalformedRequest, InvalidImage       the caller's request is wrong
 ├── UnknownMethod                                      so is the path it was sent to
 ├── UnknownModel, UrlForbidden
+├── UnknownDigest                                      an image must be sent again
 ├── UnsupportedByModel, CostAboveLimit                 no model can or may do it
 ├── Unauthenticated                                    the caller is nobody known
 ├── QuotaExceeded
@@ -124,6 +125,20 @@ class UnknownModel(GatewayError):
 
     code = StatusCode.NOT_FOUND
     reason = "UNKNOWN_MODEL"
+
+
+class UnknownDigest(GatewayError):
+    """The caller named an image that is not held here, or no longer; its bytes must be sent."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "UNKNOWN_DIGEST"
+
+    def __init__(self, *, field: str) -> None:
+        """*field* is the path of the image in the request."""
+        super().__init__(
+            f"{field}: no image that you sent lately has this digest here; send its bytes", metadata={"field": field}
+        )
+        self.field = field
 
 
 class UrlForbidden(GatewayError):

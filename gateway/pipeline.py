@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import info
 from gateway.domain import Ask, Options, Trace
-from gateway.errors import InvalidImage
+from gateway.errors import InvalidImage, UnknownDigest
 from gateway.imaging import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.domain import Clock, Sink, SourceImage
-    from gateway.imaging import Limits
+    from gateway.imaging import HeldImages, Limits
     from gateway.metrics import Metrics
     from gateway.policies import Model
     from gateway.tasks import AnyTask
@@ -38,10 +38,13 @@ class Call:
 class Pipeline:
     """Checks the images, asks the policies, and says who answered and what it cost."""
 
-    def __init__(self, model: Model, *, limits: Limits, metrics: Metrics, clock: Clock) -> None:
-        """*model* is the outermost policy; *limits* are those on images."""
+    def __init__(
+        self, model: Model, *, limits: Limits, metrics: Metrics, clock: Clock, held: HeldImages | None = None
+    ) -> None:
+        """*model* is the outermost policy; *limits* are those on images; *held* has those that were sent lately."""
         self._model = model
         self._limits = limits
+        self._held = held
         self._metrics = metrics
         self._clock = clock
 
@@ -50,7 +53,7 @@ class Pipeline:
 
         *sink* takes the text as it is written, where the model and the task have it so.
         """
-        ask = replace(self.ask(task, request, call), sink=sink)
+        ask = replace(await self.ask(task, request, call), sink=sink)
         # Its images would be in memory twice for as long as the model thinks.
         del request
         return await self.answer(ask, call.received_at)
@@ -68,19 +71,18 @@ class Pipeline:
         """Tells what *ask*, which came at *received_at* and failed now, used and cost."""
         return info.failed(ask, self._clock() - received_at)
 
-    def ask(
+    async def ask(
         self, task: AnyTask, request: Any, call: Call, *, first: SourceImage | None = None, header_only: bool = False
     ) -> Ask:
-        """Says what *request* asks, its images checked; raises `InvalidImage`.
+        """Says what *request* asks, its images checked; raises `InvalidImage` and `UnknownDigest`.
 
         *first*, where given, is in place of its `image`. With *header_only* it can be priced but not answered.
         """
         given = task.images(request)
         images = [] if first is None else [first]
         with self._rejections():
-            images += (
-                self.image(task.rpc, path, image, header_only=header_only) for path, image in given[len(images) :]
-            )
+            for path, image in given[len(images) :]:
+                images.append(await self.image(task.rpc, path, image, call, header_only=header_only))
         return Ask(
             query=task.query(request),
             images=tuple(images),
@@ -91,10 +93,18 @@ class Pipeline:
             principal=call.principal,
         )
 
-    def image(self, rpc: str, path: str, image: Image, *, header_only: bool = False) -> SourceImage:
-        """Checks the image at *path* of a request of *rpc*; raises `InvalidImage`."""
+    async def image(self, rpc: str, path: str, image: Image, call: Call, *, header_only: bool = False) -> SourceImage:
+        """Checks the image at *path* of a request of *rpc*; raises `InvalidImage` and `UnknownDigest`."""
+        held = self._held
+        if image.HasField("digest"):
+            data = await held.find(call.principal, image.digest) if held else None
+            if data is None:
+                raise UnknownDigest(field=path)
+            return inspect(data, self._limits, field=path, header_only=header_only)
         source = inspect(image.data, self._limits, field=path, header_only=header_only)
         self._metrics.image_received(rpc, len(source.data))
+        if held:
+            held.hold(call.principal, source.data)
         return source
 
     @contextmanager

@@ -140,7 +140,13 @@ class Generations:
                 for name, plan in plans.items()
             }
             model, route = open_routing(settings, candidates, shared, stack)
-            pipeline = Pipeline(model, limits=image_limits(settings.images), metrics=shared.metrics, clock=shared.clock)
+            pipeline = Pipeline(
+                model,
+                limits=image_limits(settings.images),
+                metrics=shared.metrics,
+                clock=shared.clock,
+                held=shared.held,
+            )
             serving = Serving(
                 methods.bind(shared.tasks, pipeline, route, listing(settings, plans, candidates, shared)),
                 principals.turnstile(settings, self._counted, shared.metrics),
@@ -153,6 +159,9 @@ class Generations:
         """From now on calls enter *generation*; the one before ends with its last call."""
         before, self._now = self._now, generation
         self._counted.limit(generation.settings)
+        if self._shared.held:
+            images = generation.settings.images
+            self._shared.held.limit(most_bytes=images.held_mib * MIB, held_s=images.held_s)
         if before:
             self._retire(before)
 

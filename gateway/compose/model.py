@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.compose.cache import Caching
     from gateway.compose.plan import Plan
     from gateway.domain import Clock
-    from gateway.imaging import Preparer
+    from gateway.imaging import HeldImages, Preparer
     from gateway.latency import Latency
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
@@ -53,6 +53,7 @@ class Shared:
     budgets: Budgets | None = None
     token_rates: TokenRates | None = None
     cache: Caching | None = None
+    held: HeldImages | None = None
 
 
 async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backend: Backend | None = None) -> Candidate:

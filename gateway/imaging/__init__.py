@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.imaging.digest import Digests
     from gateway.imaging.header import inspect
+    from gateway.imaging.held import HeldImages
     from gateway.imaging.limits import LIMIT_NAMES, Limits
     from gateway.imaging.prepare import Preparer
 
-__all__ = ["LIMIT_NAMES", "Digests", "Limits", "Preparer", "inspect"]
+__all__ = ["LIMIT_NAMES", "Digests", "HeldImages", "Limits", "Preparer", "inspect"]
 
 # Imported when first named: the decode workers import this package too, and must stay without gRPC.
 _HOMES = {
     "LIMIT_NAMES": "limits",
     "Digests": "digest",
+    "HeldImages": "held",
     "Limits": "limits",
     "Preparer": "prepare",
     "inspect": "header",

@@ -62,6 +62,7 @@ _TOKENS = (16, 32_768)
 _IMAGE_TOKENS = (64, 16_384)
 _TEMPERATURES = (0.0, 2.0)
 _LONGEST_CATEGORY = 100
+_DIGEST_BYTES = 32
 _NOTHING = (image_pb2.Image(), image_pb2.Image(data=b""), image_pb2.Image(url=""))
 
 
@@ -81,8 +82,13 @@ def check(task: AnyTask, request: Any, *, at: str = "", own_image: bool = True) 
 def check_images(given: Sequence[tuple[str, image_pb2.Image]], wrong: Sequence[Violation] = ()) -> None:
     """Raises for what is *wrong* besides images, and for images, by path, that are not there or are addresses."""
     missing = [Violation(path, "there is no image, or it has no bytes") for path, image in given if _is_missing(image)]
-    if wrong:
-        raise InvalidField([*missing, *wrong])
+    digests = [
+        Violation(f"{path}.digest", f"has {len(image.digest)} bytes; a SHA-256 has {_DIGEST_BYTES}")
+        for path, image in given
+        if image.HasField("digest") and len(image.digest) != _DIGEST_BYTES
+    ]
+    if wrong or digests:
+        raise InvalidField([*missing, *digests, *wrong])
     if missing:
         first, *others = missing
         raise InvalidImage(first.description, limit="missing", field=first.field, others=others)

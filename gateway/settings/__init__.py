@@ -111,6 +111,9 @@ class ImageSettings(Table):
     formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF"], ...] = ("JPEG", "PNG", "WEBP", "GIF")
     workers: int = Field(default=2, ge=1, le=64)
     timeout_s: float = Field(default=5.0, gt=0, le=60)
+    # MiB of images held after their calls, so that callers may name them by digest; and seconds after their last use.
+    held_mib: int = Field(default=64, ge=0, le=65_536)
+    held_s: float = Field(default=60.0, gt=0, le=3600)
 
 
 class Settings(BaseSettings):

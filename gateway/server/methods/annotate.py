@@ -49,9 +49,9 @@ class AnnotateMethod:
 
     async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         """Emits one result for each task; raises only for what all of them share, such as the image."""
-        image = self._pipeline.image(self.rpc, "image", request.image)
+        image = await self._pipeline.image(self.rpc, "image", request.image, call)
         asks = [
-            self._ask(each, f"tasks[{index}].", request.options, image, call)
+            await self._ask(each, f"tasks[{index}].", request.options, image, call)
             for index, each in enumerate(request.tasks)
         ]
         del request
@@ -76,13 +76,13 @@ class AnnotateMethod:
             return [Violation(f"{at}{name}.image", "must be unset: all tasks are about the one image")]
         return []
 
-    def _ask(self, each: Any, at: str, shared: CallOptions, image: SourceImage, call: Call) -> tuple[str, Ask]:
+    async def _ask(self, each: Any, at: str, shared: CallOptions, image: SourceImage, call: Call) -> tuple[str, Ask]:
         task, name, inner = asked(each, self._tasks, at)
         options = CallOptions()
         options.CopyFrom(shared)
         options.MergeFrom(inner.options)
         own = replace(call, options=validate.options(options), trace=Trace())
-        return name, self._pipeline.ask(task, inner, own, first=image)
+        return name, await self._pipeline.ask(task, inner, own, first=image)
 
     async def _result(self, name: str, ask: Ask, call: Call) -> pb.AnnotateResult:
         try:

@@ -46,7 +46,7 @@ class CompareMethod:
     async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         """Emits a message for each model, and the last one with the agreement; raises where no model can be asked."""
         task, name, inner = asked(request, self._tasks)
-        ask = self._pipeline.ask(task, inner, call)
+        ask = await self._pipeline.ask(task, inner, call)
         models = list(request.models) or self._able(ask)
         del request, inner
         if not models:
