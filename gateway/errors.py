@@ -128,17 +128,10 @@ class UnknownModel(GatewayError):
 
 
 class UnknownDigest(GatewayError):
-    """The caller named an image that is not held here, or no longer; its bytes must be sent."""
+    """The caller named an image that is not held here, or no longer; metadata `field` says which. Send its bytes."""
 
     code = StatusCode.NOT_FOUND
     reason = "UNKNOWN_DIGEST"
-
-    def __init__(self, *, field: str) -> None:
-        """*field* is the path of the image in the request."""
-        super().__init__(
-            f"{field}: no image that you sent lately has this digest here; send its bytes", metadata={"field": field}
-        )
-        self.field = field
 
 
 class UrlForbidden(GatewayError):

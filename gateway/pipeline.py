@@ -99,7 +99,9 @@ class Pipeline:
         if image.HasField("digest"):
             data = await held.find(call.principal, image.digest) if held else None
             if data is None:
-                raise UnknownDigest(field=path)
+                raise UnknownDigest(
+                    "no image that you sent lately has this digest here; send its bytes", metadata={"field": path}
+                )
             return inspect(data, self._limits, field=path, header_only=header_only)
         source = inspect(image.data, self._limits, field=path, header_only=header_only)
         self._metrics.image_received(rpc, len(source.data))

@@ -81,7 +81,7 @@ async def test_an_unknown_digest_is_told_with_its_field_and_what_to_do(gateway):
         "UNKNOWN_DIGEST",
         "images[1]",
     )
-    assert failed.message == "images[1]: no image that you sent lately has this digest here; send its bytes"
+    assert failed.message == "no image that you sent lately has this digest here; send its bytes"
     assert quoted.info.metadata["field"] == "vqa.images[1]"
 
 

@@ -44,7 +44,7 @@ class QuoteMethod:
         except InvalidImage as exc:
             raise InvalidImage(str(exc), limit=exc.limit, field=f"{name}.{exc.field}") from None
         except UnknownDigest as exc:
-            raise UnknownDigest(field=f"{name}.{exc.field}") from None
+            raise UnknownDigest(str(exc), metadata={"field": f"{name}.{exc.metadata['field']}"}) from None
         await emit(pb.QuoteResponse(candidates=[_candidate(offer) for offer in self._offers(ask)]))
         return None
 
