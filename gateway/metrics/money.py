@@ -44,6 +44,12 @@ class MoneyMetrics:
             ["principal", "window"],
             registry=registry,
         )
+        self._budget = Gauge(
+            "vision_gateway_budget_usd",
+            "US dollars that a principal may spend in a window.",
+            ["principal", "window"],
+            registry=registry,
+        )
         self._store_failures = Counter(
             "vision_gateway_store_failures_total",
             "Failures of the store of budgets, by what was to be done and what was done instead.",
@@ -67,13 +73,15 @@ class MoneyMetrics:
         """Records how many rows wait for the ledger's database."""
         self._ledger_backlog.set(count)
 
-    def budget_remaining(self, principal: str, window: str, nano_usd: int) -> None:
-        """Records what is left of a configured budget."""
+    def budget_remaining(self, principal: str, window: str, nano_usd: int, *, of_nano_usd: int) -> None:
+        """Records what is left of a configured budget of *of_nano_usd*."""
         self._budget_remaining.labels(principal, window).set(nano_usd * NANO_USD)
+        self._budget.labels(principal, window).set(of_nano_usd * NANO_USD)
 
     def forget_budget(self, principal: str, window: str) -> None:
         """Shows a budget no more that is not configured any more."""
-        self._budget_remaining.remove(principal, window)
+        for gauge in (self._budget_remaining, self._budget):
+            gauge.remove(principal, window)
 
     def store_failed(self, operation: str, decision: str) -> None:
         """Counts a failure of the store of budgets."""

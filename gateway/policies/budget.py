@@ -93,7 +93,7 @@ class Budgets:
                 return
             for window, limit in limits.items():
                 left = limit - balances[window].spent - balances[window].reserved
-                self.metrics.budget_remaining(principal, window.value, left)
+                self.metrics.budget_remaining(principal, window.value, left, of_nano_usd=limit)
 
     def _failed(self, operation: str, decision: str, exc: StoreFailed) -> None:
         self.metrics.store_failed(operation, decision)

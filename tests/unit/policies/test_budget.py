@@ -159,6 +159,7 @@ async def test_what_is_left_is_shown(budget, model, of_anna, store, metrics, sam
 
     left = sample("vision_gateway_budget_remaining_usd", principal="anna", window="day")
     assert left == pytest.approx((LIMIT - BILL) * 1e-9)
+    assert sample("vision_gateway_budget_usd", principal="anna", window="day") == pytest.approx(LIMIT * 1e-9)
 
 
 async def test_a_budget_that_is_not_configured_any_more_is_shown_no_more(store, metrics, sample):
@@ -168,11 +169,9 @@ async def test_a_budget_that_is_not_configured_any_more_is_shown_no_more(store, 
     budgets.hold({"anna": {Window.DAY: LIMIT}}, fail_open=False)
     await budgets.look()
 
-    shown = {
-        window: sample("vision_gateway_budget_remaining_usd", principal="anna", window=window.value)
-        for window in Window
-    }
-    assert [window for window in Window if shown[window]] == [Window.DAY]
+    for gauge in ("vision_gateway_budget_remaining_usd", "vision_gateway_budget_usd"):
+        shown = {window: sample(gauge, principal="anna", window=window.value) for window in Window}
+        assert [window for window in Window if shown[window]] == [Window.DAY]
 
 
 async def test_a_cancelled_call_keeps_nothing_reserved(budget, of_anna, tmp_path):
