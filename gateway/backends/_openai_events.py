@@ -45,9 +45,9 @@ class EventReader:
             # The other half of a line's end.
             chunk = chunk[1:]
         self._after_return = chunk.endswith(b"\r")
-        self._rest += chunk
-        if self._length + len(self._rest) > _LONGEST + len(chunk):
+        if self._length + len(self._rest) > _LONGEST:
             raise EventTooLong
+        self._rest += chunk
         if b"\n" not in chunk and b"\r" not in chunk:
             return
         lines = bytes(self._rest).splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +43,7 @@ class StreamedAnswer:
         self._model = model
         self._events = EventReader()
         self._said: list[str] = []
+        self._half = ""
         self._refusing = False
         self._first_s: float | None = None
         self._whole: Completion | None = None
@@ -59,14 +61,14 @@ class StreamedAnswer:
                     return
                 if event.data == _DONE:
                     self.ended = True
-                elif event.type in _READ and (text := self._take(event)):
+                elif event.data and event.type in _READ and (text := self._take(event)):
                     if self._first_s is None:
                         self._first_s = elapsed_s
                     self._said.append(text)
                     yield text
         except EventTooLong as error:
             raise self._estimated(UnusableAnswer("the provider's answer has an event that is too long")) from error
-        except orjson.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise self._estimated(UnusableAnswer("the provider's answer has an event that is not JSON")) from error
 
     @property
@@ -95,12 +97,12 @@ class StreamedAnswer:
         return "".join(self._said)
 
     def _take(self, event: Event) -> str:
-        told = orjson.loads(event.data)
+        told = _loads(event.data)
         if not isinstance(told, dict):
             raise self._estimated(UnusableAnswer("the provider's answer has an event that is none"))
         name = word(told, "type") or event.type.decode()
         if name == _DELTA:
-            return word(told, "delta")
+            return self._characters(word(told, "delta"))
         if name == _REFUSAL:
             self._refusing = True
         elif name in _ENDS:
@@ -112,6 +114,15 @@ class StreamedAnswer:
             raise failure(INSIDE_200, code, {}).error
         return ""
 
+    def _characters(self, text: str) -> str:
+        """Joins the halves of a character that a server which counts in UTF-16, such as one in JavaScript, cut."""
+        if text.isascii() and not self._half:
+            return text
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        whole = text[: len(text) - len(self._half)]
+        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
     def _response(self, event: dict[str, Any], status: str) -> dict[str, Any]:
         """Gives the whole response; a server that leaves out what it has said already shall not be taken at that."""
         told = event.get("response")
@@ -122,3 +133,11 @@ class StreamedAnswer:
 
     def _estimated(self, error: _ErrorT) -> _ErrorT:
         return estimated(error, self._prompt, self._images, self._text)
+
+
+def _loads(data: bytes) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # It may be right all the same: orjson takes no half of a character.
+        return json.loads(data)

@@ -1,0 +1,335 @@
+"""What only a server that breaks the rules, or a bare socket, can show of a stream of OpenAI's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.backends.openai import connect
+from gateway.domain import Completion, ServiceTier
+from gateway.errors import (
+    BackendUnavailable,
+    Refused,
+    TruncatedAnswer,
+    UnusableAnswer,
+    UpstreamRateLimited,
+)
+from gateway.usage import Usage
+from tests.fixtures.openai_calls import PICTURE, UNTOLD, options, stand_in, told, whole_request
+
+pytestmark = pytest.mark.usefixtures("unblocked_loop", "key")
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+UNTIL_CLOSED = HEAD + b"connection: close\r\n\r\n"
+USAGE = {
+    "input_tokens": 1400,
+    "input_tokens_details": {"cached_tokens": 100},
+    "output_tokens": 138,
+    "output_tokens_details": {"reasoning_tokens": 64},
+}
+
+
+def event(kind, **fields):
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+def delta(text):
+    return event("response.output_text.delta", delta=text)
+
+
+def whole(text, **fields):
+    message = {"type": "message", "content": [{"type": "output_text", "text": text}]}
+    return {"status": "completed", "output": [message], **fields}
+
+
+def end(text, kind="response.completed", **fields):
+    return event(kind, response=whole(text, **fields))
+
+
+def chunk(data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def says(*parts, head=UNTIL_CLOSED):
+    """A server that says *parts*, and hangs up."""
+
+    async def talk(reader, writer):
+        await whole_request(reader)
+        writer.writelines([head, *parts])
+        await writer.drain()
+
+    return talk
+
+
+async def read(prompt, talk, **more):
+    async with stand_in(talk) as base_url, connect(options(base_url)) as backend:
+        return await told(backend.stream(prompt, (PICTURE,), timeout_s=10, **more))
+
+
+async def test_usage_tier_and_model_are_those_of_the_last_event(prompt):
+    last = end("a cat", usage=USAGE, service_tier="flex", model="gpt-5.5-2026-04-23")
+
+    pieces, _ = await read(prompt, says(delta("a "), delta("cat"), last))
+
+    completion = pieces.pop()
+    first_s = completion.time_to_first_token_s
+    assert (pieces, first_s > 0) == (["a ", "cat"], True)
+    assert completion == Completion(
+        "a cat",
+        Usage(input_text=71, input_image=1229, cached_input=100, output=74, reasoning=64),
+        provider_model="gpt-5.5-2026-04-23",
+        service_tier=ServiceTier.FLEX,
+        time_to_first_token_s=first_s,
+    )
+
+
+async def test_thoughts_are_no_text(prompt):
+    thoughts = [
+        event("response.reasoning_text.delta", delta="a dog?"),
+        event("response.reasoning_summary_text.delta", delta="it thinks"),
+        event("response.output_text.delta", delta="a cat"),
+    ]
+
+    pieces, _ = await read(prompt, says(*thoughts, end("a cat")))
+
+    assert pieces[:-1] == ["a cat"]
+
+
+async def test_events_without_a_name_are_read_by_their_data(prompt):
+    parts = [part.partition(b"\n")[2] for part in (delta("a "), event("response.thinking", delta="?"), end("a cat"))]
+
+    pieces, error = await read(prompt, says(*parts))
+
+    assert (pieces[:-1], pieces[-1].text, error) == (["a "], "a cat", None)
+
+
+@pytest.mark.parametrize("head", [CHUNKED, UNTIL_CLOSED], ids=["chunked", "until closed"])
+async def test_bytes_may_be_cut_anywhere(prompt, head):
+    async def talk(reader, writer):
+        await whole_request(reader)
+        writer.write(head)
+        for byte in (delta("né") + delta("e 🐈") + end("née 🐈")).replace(b"\\u00e9", "é".encode()):
+            one = bytes([byte])
+            writer.write(chunk(one) if head is CHUNKED else one)
+            await writer.drain()
+        writer.write(b"0\r\n\r\n" if head is CHUNKED else b"")
+
+    pieces, _ = await read(prompt, talk)
+
+    assert (pieces[:-1], pieces[-1].text) == (["né", "e 🐈"], "née 🐈")
+
+
+async def test_a_character_may_be_cut_in_two_as_javascript_counts(aimock, prompt):
+    text = "a 🐈 on a 🛋️, by a 🪟"
+    aimock.add({"match": {}, "response": {"content": text}, "chunkSize": 1})
+
+    async with connect(options(aimock.base_url)) as backend:
+        *pieces, last = (await told(backend.stream(prompt, (PICTURE,), timeout_s=10)))[0]
+
+    assert ("".join(pieces), last.text) == (text, text)
+
+
+@pytest.mark.parametrize("last", [b"", b"data: [DONE]\n\n", end("a cat")[:-1]], ids=["nothing", "done", "cut"])
+async def test_text_without_the_whole_response_is_cut(prompt, last):
+    pieces, error = await read(prompt, says(delta("a cat"), last))
+
+    assert (pieces, type(error), error.elsewhere, error.estimated) == (["a cat"], TruncatedAnswer, True, True)
+    assert error.usage == UNTOLD + Usage(output=2)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [(), (chunk(event("response.created")), b"10\r\n")],
+    ids=["cut", "cut in a chunk"],
+)
+async def test_a_stream_that_breaks_before_its_first_word_is_unavailable_and_may_be_billed(prompt, parts):
+    pieces, error = await read(prompt, says(*parts, head=CHUNKED))
+
+    assert (pieces, type(error), error.usage) == ([], BackendUnavailable, UNTOLD)
+
+
+async def test_a_chunk_that_is_none_cuts_the_answer(prompt):
+    seen = asyncio.Event()
+
+    async def talk(reader, writer):
+        await whole_request(reader)
+        writer.write(CHUNKED + chunk(delta("a ")))
+        await seen.wait()
+        writer.write(b"zz\r\n")
+        await writer.drain()
+
+    async with (
+        stand_in(talk) as base_url,
+        connect(options(base_url)) as backend,
+        aclosing(backend.stream(prompt, (PICTURE,), timeout_s=10)) as stream,
+    ):
+        first = await anext(stream)
+        seen.set()
+        pieces, error = await told(stream)
+
+    assert (first, pieces, type(error)) == ("a ", [], TruncatedAnswer)
+
+
+async def test_text_that_goes_on_after_done_is_none_of_the_answer(prompt):
+    pieces, error = await read(prompt, says(delta("a "), b"data: [DONE]\n\n", delta("cat"), end("a cat")))
+
+    assert (pieces, type(error)) == (["a "], TruncatedAnswer)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"{", b'{"delta": "\xff"}', b"[]", b"1", b"x" * 1024],
+    ids=["no json", "no utf-8", "a list", "a number", "words"],
+)
+@pytest.mark.parametrize("said", [(), ("a ",)], ids=["first", "later"])
+async def test_an_event_that_cannot_be_read_is_no_answer_be_it_the_first_or_a_later_one(prompt, said, data):
+    broken = b"event: response.output_text.delta\ndata: " + data + b"\n\n"
+
+    pieces, error = await read(prompt, says(*map(delta, said), broken, end("a cat")))
+
+    assert (tuple(pieces), type(error), error.estimated) == (said, UnusableAnswer, True)
+
+
+async def test_an_event_without_an_end_is_no_answer(prompt):
+    pieces, error = await read(prompt, says(delta("a "), b"data: ", b"x" * (9 << 20)))
+
+    assert (pieces, type(error)) == (["a "], UnusableAnswer)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        event("error", code="rate_limit_exceeded", message="too many"),
+        b'data: {"error": {"code": "rate_limit_exceeded", "message": "too many"}}\n\n',
+        event("response.failed", response={"status": "failed", "error": {"code": "rate_limit_exceeded"}}),
+    ],
+    ids=["error", "as in a body", "failed"],
+)
+async def test_a_failure_told_in_the_stream_is_read_by_its_code(prompt, failed):
+    pieces, error = await read(prompt, says(delta("a "), failed))
+
+    assert (pieces, type(error), error.usage) == (["a "], UpstreamRateLimited, None)
+
+
+async def test_a_refusal_in_the_stream_is_refused_and_none_of_its_words_is_text(prompt):
+    refusal = {"type": "refusal", "refusal": "No."}
+    last = event("response.completed", response={"output": [{"type": "message", "content": [refusal]}], "usage": USAGE})
+
+    pieces, error = await read(prompt, says(event("response.refusal.delta", delta="No."), last))
+
+    assert (pieces, type(error), error.usage.output) == ([], Refused, 74)
+
+
+@pytest.mark.parametrize("last", [b"", event("response.completed", response={"output": []})], ids=["cut", "bare end"])
+async def test_a_refusal_counts_also_where_the_last_event_does_not_repeat_it(prompt, last):
+    pieces, error = await read(prompt, says(event("response.refusal.delta", delta="No."), last))
+
+    assert (pieces, type(error), error.estimated) == ([], Refused, True)
+
+
+@pytest.mark.parametrize(("reason", "expected"), [("max_output_tokens", TruncatedAnswer), ("content_filter", Refused)])
+async def test_an_answer_that_ends_incomplete_says_why(prompt, reason, expected):
+    last = end("a c", "response.incomplete", status="incomplete", incomplete_details={"reason": reason}, usage=USAGE)
+
+    pieces, error = await read(prompt, says(delta("a c"), last))
+
+    assert (pieces, type(error), error.usage.output, error.estimated) == (["a c"], expected, 74, False)
+
+
+async def test_an_end_that_does_not_repeat_the_text_ends_the_text_all_the_same(prompt):
+    bare = event("response.completed", response={"usage": USAGE})
+
+    pieces, error = await read(prompt, says(delta("a "), delta("cat"), bare))
+
+    assert (pieces[-1].text, pieces[-1].usage.output, error) == ("a cat", 74, None)
+
+
+async def test_where_pieces_and_the_whole_differ_the_whole_counts_and_the_log_says_so_once(prompt):
+    with capture_logs() as logs:
+        async with stand_in(says(delta("a dog"), end("a cat"))) as base_url, connect(options(base_url)) as backend:
+            read = [(await told(backend.stream(prompt, (PICTURE,), timeout_s=10)))[0] for _ in range(2)]
+
+    assert [pieces[-1].text for pieces in read] == ["a cat", "a cat"]
+    assert [entry["event"] for entry in logs] == ["openai_stream_differs"]
+    assert [word for word in ("cat", "dog") if word in str(logs)] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (json.dumps(whole("a cat", usage=USAGE)).encode(), ("a cat", None)),
+        (json.dumps(whole("", status="failed")).encode(), (None, BackendUnavailable)),
+        (b"oops", (None, UnusableAnswer)),
+    ],
+    ids=["whole", "failed", "no json"],
+)
+async def test_a_server_that_does_not_stream_is_read_as_a_whole(prompt, body, expected):
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+
+    pieces, error = await read(prompt, says(body, head=head))
+
+    assert ([piece.text for piece in pieces] or [None], error and type(error)) == ([expected[0]], expected[1])
+
+
+async def test_a_connection_is_used_again_after_a_stream(prompt):
+    connections = []
+
+    async def talk(reader, writer):
+        connections.append(writer)
+        while True:
+            await whole_request(reader)
+            writer.write(CHUNKED + chunk(delta("a cat")) + chunk(end("a cat")))
+            await writer.drain()
+            writer.write(b"0\r\n\r\n")
+
+    async with stand_in(talk) as base_url, connect(options(base_url)) as backend:
+        for _ in range(3):
+            await told(backend.stream(prompt, (PICTURE,), timeout_s=10))
+
+    assert len(connections) == 1
+
+
+async def test_an_answer_does_not_wait_for_a_server_that_keeps_the_stream_open(prompt):
+    async def talk(reader, writer):
+        await whole_request(reader)
+        writer.write(CHUNKED + chunk(delta("a cat")) + chunk(end("a cat")))
+        await reader.read()
+
+    pieces, error = await read(prompt, talk)
+
+    assert (pieces[-1].text, error) == ("a cat", None)
+
+
+async def test_nothing_is_read_while_nobody_asks_for_the_next_piece(prompt):
+    stuck = asyncio.Event()
+    noise = b": " + b"x" * (1 << 16) + b"\n"
+
+    async def talk(reader, writer):
+        await whole_request(reader)
+        writer.transport.set_write_buffer_limits(0)
+        writer.write(UNTIL_CLOSED + delta("a "))
+        # More than the buffers of both ends and of the kernel between them take.
+        for _ in range(1024):
+            writer.write(noise)
+            try:
+                await asyncio.wait_for(writer.drain(), 0.5)
+            except TimeoutError:
+                stuck.set()
+                await writer.drain()
+        writer.write(end("a cat"))
+
+    async with (
+        stand_in(talk) as base_url,
+        connect(options(base_url)) as backend,
+        aclosing(backend.stream(prompt, (PICTURE,), timeout_s=60)) as stream,
+    ):
+        first = await anext(stream)
+        await asyncio.wait_for(stuck.wait(), 20)
+        [last] = [piece async for piece in stream]
+
+    assert (first, last.text) == ("a ", "a cat")
