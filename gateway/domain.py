@@ -72,7 +72,7 @@ class CacheOutcome(Enum):
     COALESCED = "coalesced"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class SourceImage:
     """An image as the caller sent it, checked by its header alone.
 
@@ -215,7 +215,8 @@ class Attempt:
 class Trace:
     """What happened to one call so far; written along the way, read when it ends.
 
-    *asked* estimates what the model that is being asked right now reads; None where none is.
+    *asked* estimates what the model that is being asked right now reads; None where none is. *reader_s* is what the
+    caller itself took, slow to read what it was handed.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -223,6 +224,7 @@ class Trace:
     queue_s: float = 0.0
     image_s: float = 0.0
     upstream_s: float = 0.0
+    reader_s: float = 0.0
     asked: Usage | None = None
     cache: CacheOutcome | None = None
 

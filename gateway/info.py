@@ -94,8 +94,8 @@ def _tell(info: pb.CallInfo, ask: Ask, total_s: float) -> None:
 
 
 def overhead_s(trace: Trace, total_s: float) -> float:
-    """Gives the seconds of a call that neither queue, image work nor models account for; never negative."""
-    return max(total_s - trace.queue_s - trace.image_s - trace.upstream_s, 0.0)
+    """Gives the seconds of a call that neither queue, image work, models nor its caller account for; never negative."""
+    return max(total_s - trace.queue_s - trace.image_s - trace.upstream_s - trace.reader_s, 0.0)
 
 
 def usage(used: Usage) -> pb.Usage:

@@ -138,7 +138,7 @@ class ProfiledModel:
         )
 
     async def _complete(self, ask: Ask, told: Brief, prompt: Prompt, images: list[SentImage]) -> Completion:
-        started = self._clock()
+        started, reader_s = self._clock(), ask.trace.reader_s
         left = ask.deadline - started
         if left < _SHORTEST_S:
             raise DeadlineTooShort(f"{max(left, 0.0):.3f} s are left, too few to ask {self._name}")
@@ -149,7 +149,7 @@ class ProfiledModel:
                 return await self._stream(ask.sink, prompt, images, left)
             return await self._backend.complete(prompt, images, timeout_s=left)
         finally:
-            ask.trace.upstream_s += self._clock() - started
+            ask.trace.upstream_s += self._clock() - started - (ask.trace.reader_s - reader_s)
 
     def _streams(self, ask: Ask) -> bool:
         # What such a family writes is JSON of its own.

@@ -63,7 +63,7 @@ class Account:
 
         An answer or a failure goes out once its row is committed, or the ledger is known to be down.
         """
-        started, asked_at_ns = self._clock(), self._now_ns()
+        started, asked_at_ns, reader_s = self._clock(), self._now_ns(), ask.trace.reader_s
         record = partial(self._record, ask, started, asked_at_ns)
         ask.trace.asked = None
         with self._metrics.inflight(self._name).track_inprogress():
@@ -82,7 +82,9 @@ class Account:
             except Exception:
                 record("INTERNAL", _given_up(ask))
                 raise
-        self._latency.observe(ask.query.rpc, self._name, self._clock() - started)
+        # A model that its caller held up tells nothing of its own speed.
+        if ask.trace.reader_s == reader_s:
+            self._latency.observe(ask.query.rpc, self._name, self._clock() - started)
         await _stored(record("", answer.completion))
         return replace(answer, cost_basis=self._basis(answer.completion), price_version=self._price.version)
 

@@ -1,4 +1,4 @@
-"""Toy upstreams for the benchmarks: they read the whole request, answer at once, and count. Run as processes.
+"""Toy upstreams for the benchmarks: they read the whole request, answer at once or as the question says, and count.
 
 `python -m tests.bench.upstreams http|triton` prints its port, and, when its standard input closes, how many requests
 and how many bytes of them it got.
@@ -7,6 +7,7 @@ and how many bytes of them it got.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +33,9 @@ _BODY = orjson.dumps(
     }
 )
 _HTTP = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_BODY) + _BODY
+# What a question has to say to be answered by numbers, each a piece of its own and in its time.
+SCRIPT = re.compile(rb"say (\d+) words, the first after (\d+) ms, then one every (\d+) ms")
+_MOST_WORDS = 10_000
 _EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -89,14 +93,27 @@ async def triton(count: Count) -> AsyncIterator[int]:
     import grpc  # noqa: PLC0415  only this upstream needs it
     from tritonclient.grpc import service_pb2, service_pb2_grpc  # noqa: PLC0415  likewise
 
-    from tests.fixtures.kserve import contract_config, whole  # noqa: PLC0415  likewise
+    from tests.fixtures.kserve import contract_config, part, whole  # noqa: PLC0415  likewise
+
+    words = [part(f"{number} ") for number in range(_MOST_WORDS)]
+    end = part(finish_reason="stop", tokens=(300, 12), final=True)
 
     class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
         async def ModelStreamInfer(self, request_iterator, context):  # noqa: N802  gRPC's name
             async for request in request_iterator:
                 count.requests += 1
                 count.bytes += sum(map(len, request.raw_input_contents))
-                yield whole(ANSWER)
+                asked = next((SCRIPT.search(raw) for raw in request.raw_input_contents if SCRIPT.search(raw)), None)
+                if asked is None:
+                    yield whole(ANSWER)
+                    continue
+                number, first_ms, pause_ms = map(int, asked.groups())
+                due = asyncio.get_running_loop().time() + first_ms / 1000
+                for word in words[:number]:
+                    await asyncio.sleep(due - asyncio.get_running_loop().time())
+                    yield word
+                    due += pause_ms / 1000
+                yield end
 
         async def ModelConfig(self, request, context):  # noqa: N802  gRPC's name
             return service_pb2.ModelConfigResponse(config=contract_config())
