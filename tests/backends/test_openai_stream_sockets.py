@@ -153,28 +153,6 @@ async def test_a_stream_that_breaks_before_its_first_word_is_unavailable_and_may
     assert (pieces, type(error), error.usage) == ([], BackendUnavailable, UNTOLD)
 
 
-async def test_a_chunk_that_is_none_cuts_the_answer(prompt):
-    seen = asyncio.Event()
-
-    async def talk(reader, writer):
-        await whole_request(reader)
-        writer.write(CHUNKED + chunk(delta("a ")))
-        await seen.wait()
-        writer.write(b"zz\r\n")
-        await writer.drain()
-
-    async with (
-        stand_in(talk) as base_url,
-        connect(options(base_url)) as backend,
-        aclosing(backend.stream(prompt, (PICTURE,), timeout_s=10)) as stream,
-    ):
-        first = await anext(stream)
-        seen.set()
-        pieces, error = await told(stream)
-
-    assert (first, pieces, type(error)) == ("a ", [], TruncatedAnswer)
-
-
 async def test_text_that_goes_on_after_done_is_none_of_the_answer(prompt):
     pieces, error = await read(prompt, says(delta("a "), b"data: [DONE]\n\n", delta("cat"), end("a cat")))
 
