@@ -78,17 +78,17 @@ SCENARIOS = [
     *both("TCP reset", "the wire: RST in place of an answer, once", _breaks(wire.RESET_BEFORE_ANSWER, times=1)),
     *both(
         "no response",
-        "llmock: answers after 6 s; the caller waits 3 s",
+        "llmock: answers after 6 s",
         lambda on_stage: on_stage.llmock.delay(6, times=None),
-        timeout_s=3,
+        impatient=True,
     ),
     *both("slow first token", "llmock: answers after 0.5 s", lambda on_stage: on_stage.llmock.delay(0.5)),
     *both("stream cut", "the wire: closed within llmock's answer, once", _breaks(wire.CUT_BODY, times=1)),
     *both(
         "stall",
-        "the wire: silence within llmock's answer, always; the caller waits 3 s",
+        "the wire: silence within llmock's answer, always",
         _breaks(wire.STALLED_BODY),
-        timeout_s=3,
+        impatient=True,
     ),
     *both(
         "malformed chunk",

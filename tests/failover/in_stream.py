@@ -31,7 +31,7 @@ SCENARIOS = [
         "cut",
         lambda on_stage: on_stage.wire.break_with(_CUT),
     ),
-    *_in_stream("stall", "the model: silence after three words; the caller waits 3 s", "stall", timeout_s=3),
+    *_in_stream("stall", "the model: silence after three words", "stall", impatient=True),
     *_in_stream("malformed chunk", "the model: bytes that are not UTF-8", "malformed"),
     *_in_stream("missing end", "the model: ends the stream without a finish reason", "unfinished"),
     *_in_stream("error in the stream", "the model: INTERNAL after a word", "error"),

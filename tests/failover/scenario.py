@@ -74,9 +74,16 @@ async def run(scenario: Scenario, upstreams: Upstreams) -> Row:
     )
 
 
-def both(name: str, fault: str, arm: Callable[[Stage], object], **more: object) -> list[Scenario]:
-    """The same fault with one model alone, and with another one after it."""
-    return [Scenario(name, fault, models, arm, **more) for models in (ALONE, WITH_BACKUP)]
+def both(
+    name: str, fault: str, arm: Callable[[Stage], object], *, impatient: bool = False, **more: object
+) -> list[Scenario]:
+    """The same fault with one model alone, and with another one after it; *impatient* callers wait for it less long."""
+    if not impatient:
+        return [Scenario(name, fault, models, arm, **more) for models in (ALONE, WITH_BACKUP)]
+    return [
+        Scenario(name, f"{fault}; the caller waits {wait_s} s", models, arm, timeout_s=wait_s, **more)
+        for models, wait_s in ((ALONE, 1), (WITH_BACKUP, 3))
+    ]
 
 
 def _attempts(asked: list[tuple[str, str]]) -> str:
