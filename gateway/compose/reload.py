@@ -50,6 +50,7 @@ class Reload:
         self._metrics = metrics
         self._now = now
         self._first = generations.now.settings
+        source.note(self._files())
         metrics.settings_applied(now())
 
     async def follow(self) -> None:

@@ -31,6 +31,10 @@ class Source:
         self._interval_s = interval_s
         self._first = stamps(self._paths)
 
+    def note(self, others: Iterable[Path]) -> None:
+        """Compares *others* too with what they are now, and not at the first look."""
+        self._first |= stamps(others)
+
     async def triggers(self, others: Callable[[], Collection[Path]], *, watch: bool) -> AsyncGenerator[Trigger]:
         """Tells each time that the settings are to be read again: asked to, and with *watch* because a file changed.
 
