@@ -60,10 +60,13 @@ def answered(info: pb.CallInfo, ask: Ask, answer: Answer, total_s: float) -> Non
     info.image.token_count = answer.sent.token_count
 
 
-def failed(ask: Ask, total_s: float) -> pb.CallInfo:
-    """Tells what a call used and cost that failed after *total_s* seconds."""
+def unanswered(ask: Ask, total_s: float) -> pb.CallInfo:
+    """Tells what a call used and cost that ended after *total_s* seconds without an answer of its own."""
     info = pb.CallInfo()
     _tell(info, ask, total_s)
+    bases = {attempt.cost_basis for attempt in ask.trace.attempts}
+    least_sure = next((basis for basis in (CostBasis.ESTIMATED, CostBasis.BILLED) if basis in bases), CostBasis.FREE)
+    info.cost_basis = _BASES[least_sure]
     return info
 
 

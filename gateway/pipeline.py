@@ -67,18 +67,26 @@ class Pipeline:
         info.answered(response.info, ask, answer, self._clock() - received_at)
         return response
 
-    def failed(self, ask: Ask, received_at: float) -> CallInfo:
-        """Tells what *ask*, which came at *received_at* and failed now, used and cost."""
-        return info.failed(ask, self._clock() - received_at)
+    def record(self, ask: Ask, received_at: float) -> CallInfo:
+        """Tells what *ask*, which came at *received_at* and ends now without an answer of its own, used and cost."""
+        return info.unanswered(ask, self._clock() - received_at)
 
     async def ask(
-        self, task: AnyTask, request: Any, call: Call, *, first: SourceImage | None = None, header_only: bool = False
+        self,
+        task: AnyTask,
+        request: Any,
+        call: Call,
+        *,
+        at: str = "",
+        first: SourceImage | None = None,
+        header_only: bool = False,
     ) -> Ask:
         """Says what *request* asks, its images checked; raises `InvalidImage` and `UnknownDigest`.
 
-        *first*, where given, is in place of its `image`. With *header_only* it can be priced but not answered.
+        *at* goes before the path of each image. *first*, where given, is in place of its `image`. With *header_only* it
+        can be priced but not answered.
         """
-        given = task.images(request)
+        given = [(f"{at}{path}", image) for path, image in task.images(request)]
         images = [] if first is None else [first]
         with self._rejections():
             for path, image in given[len(images) :]:

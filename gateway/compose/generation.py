@@ -140,15 +140,18 @@ class Generations:
                 for name, plan in plans.items()
             }
             model, route = open_routing(settings, candidates, shared, stack)
-            pipeline = Pipeline(
-                model,
-                limits=image_limits(settings.images),
-                metrics=shared.metrics,
-                clock=shared.clock,
-                held=shared.held,
+            pipeline, pinned = (
+                Pipeline(
+                    outermost,
+                    limits=image_limits(settings.images),
+                    metrics=shared.metrics,
+                    clock=shared.clock,
+                    held=shared.held,
+                )
+                for outermost in (model, route)
             )
             serving = Serving(
-                methods.bind(shared.tasks, pipeline, route, listing(settings, plans, candidates, shared)),
+                methods.bind(shared.tasks, pipeline, pinned, route, listing(settings, plans, candidates, shared)),
                 principals.turnstile(settings, self._counted, shared.metrics),
                 settings.server,
             )

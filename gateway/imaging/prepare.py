@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
@@ -11,6 +12,7 @@ from gateway.domain import ImagePlan, SentImage
 from gateway.errors import InvalidImage
 from gateway.imaging.frames import Job
 from gateway.imaging.limits import Flaw
+from gateway.imaging.made import Made
 from gateway.imaging.pool import Pool
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Preparer:
             memory_bytes=memory_bytes,
             jobs_per_worker=jobs_per_worker,
         )
+        self._made = Made()
 
     async def __aenter__(self) -> Self:
         """Starts the first process, the others when they are needed; each has some 17 MB resident at rest."""
@@ -76,8 +79,9 @@ class Preparer:
     ) -> SentImage:
         """Makes of *source* a picture of the size in *plan*, in one of *media_types* (JPEG or PNG among them).
 
-        Raises `InvalidImage` with the limit `decode` or `complexity`; `DeadlineExceeded` after *timeout_s*;
-        `Overloaded` where too many images wait, `Draining` after the end. Cancelling it ends the work.
+        The same one is made once, and kept as long as *source* is. Raises `InvalidImage` with the limit `decode` or
+        `complexity`; `DeadlineExceeded` after *timeout_s*; `Overloaded` where too many images wait, `Draining` after
+        the end. Cancelling it ends the work unless others wait for the same.
         """
         fits = (
             (source.width_px, source.height_px) == (plan.width_px, plan.height_px)
@@ -85,9 +89,15 @@ class Preparer:
             and not source.animated
             and source.media_type in media_types
         )
-        data = b"".join(without_metadata(source)) if source.parts else source.data
         if fits and source.plain:
-            return SentImage(data, source.media_type, plan)
+            return SentImage(_stripped(source), source.media_type, plan)
+        make = partial(self._make, source, plan, media_types, fits=fits)
+        return await self._made.of(source, (plan, media_types), make, timeout_s=timeout_s)
+
+    async def _make(
+        self, source: SourceImage, plan: ImagePlan, media_types: frozenset[str], timeout_s: float, *, fits: bool
+    ) -> SentImage:
+        data = _stripped(source)
         encoding = _encoding(source, media_types)
         job = replace(_job(source, plan, encoding), keep_opaque=fits)
         reply, picture = await self._run(job, source, data, timeout_s)
@@ -112,6 +122,10 @@ class Preparer:
         except Flaw as flaw:
             raise InvalidImage(str(flaw), limit=flaw.limit, field=source.field) from None
         return reply, made
+
+
+def _stripped(source: SourceImage) -> bytes:
+    return b"".join(without_metadata(source)) if source.parts else source.data
 
 
 def without_metadata(source: SourceImage) -> Iterator[bytes | memoryview]:

@@ -87,10 +87,23 @@ class Route:
         )
         return [*(self._offer(candidate, ask) for candidate in choice.candidates), *unable]
 
-    def able(self, ask: Ask) -> list[str]:
-        """Names every configured model that can answer *ask*, whatever its route."""
+    def able(self, ask: Ask, named: Sequence[str] = ()) -> list[str]:
+        """Lists the models that are *named*, or where none is, every configured one that can answer *ask*.
+
+        Routes do not matter. Raises `UnknownModel`, and `UnsupportedByModel` where none is named and none can.
+        """
+        for name in named:
+            if name not in self._candidates:
+                raise _unknown("model", name, self._candidates)
+        if named:
+            return list(named)
         allowed = [each for each in self._candidates.values() if each.local or not ask.options.local_only]
-        return [*_priced(allowed, ask)[0]]
+        if not allowed:
+            raise UnsupportedByModel("no local model is configured, and local_only keeps this call from the others")
+        costs, unable = _priced(allowed, ask)
+        if not costs:
+            raise _nobody_can(unable)
+        return list(costs)
 
     async def ready(self) -> bool:
         """Tells whether any model is ready."""

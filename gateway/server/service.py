@@ -8,16 +8,14 @@ from functools import partial
 from string import punctuation
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-from uuid import uuid4
 
 import grpc
-import structlog
 from grpc import StatusCode
 
 from gateway.domain import Trace
-from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidImage, UnknownMethod
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidImage, UnknownMethod
 from gateway.pipeline import Call
-from gateway.server import access, body, correlation, status
+from gateway.server import access, body, bug, correlation, status
 from gateway.server.parse import parse
 from visiongateway.v1 import vision_service_pb2
 
@@ -45,8 +43,6 @@ _DEADLINE_SLACK_S = 0.05
 _DEADLINE_SLACK_SHARE = 0.01
 
 _HANDLERS = {False: grpc.stream_unary_rpc_method_handler, True: grpc.stream_stream_rpc_method_handler}
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,7 @@ class Service(grpc.GenericRpcHandler):
             # This frame outlives the call until the collector runs; without its traceback, the images do not.
             failure = exc.with_traceback(None)
         except Exception as exc:  # noqa: BLE001  whatever it is, its text stays here
-            failure = self._bug(record, exc)
+            failure = bug.told(exc, rpc=record.rpc, request_id=record.request_id)
         else:
             self._ended(record, StatusCode.OK)
             context.set_trailing_metadata(_trailers(record))
@@ -185,11 +181,6 @@ class Service(grpc.GenericRpcHandler):
         else:
             self._ended(record, StatusCode.CANCELLED, "CANCELLED")
 
-    def _bug(self, record: access.Record, exc: Exception) -> InternalError:
-        error_id = uuid4().hex
-        _log.error("bug", error_id=error_id, rpc=record.rpc, request_id=record.request_id, exc_info=exc)
-        return InternalError(f"internal error {error_id}", metadata={"error_id": error_id})
-
     def _ended(self, record: access.Record, code: StatusCode, reason: str = "") -> None:
         access.ended(record, self._metrics, code=code.name, reason=reason, now=self._clock())
 
@@ -212,7 +203,11 @@ class _Stream:
     reply: bytes | None = None
 
     async def __call__(self, message: Message) -> None:
-        await self.context.write(message.SerializeToString())
+        try:
+            await self.context.write(message.SerializeToString())
+        except grpc.aio.InternalError:
+            # So gRPC says that the caller has gone, when it says that before it takes the call back.
+            raise asyncio.CancelledError from None
 
 
 def _trailers(record: access.Record) -> tuple[tuple[str, str | bytes], ...]:

@@ -66,14 +66,14 @@ _DIGEST_BYTES = 32
 _NOTHING = (image_pb2.Image(), image_pb2.Image(data=b""), image_pb2.Image(url=""))
 
 
-def check(task: AnyTask, request: Any, *, at: str = "", own_image: bool = True) -> Options:
+def check(task: AnyTask, request: Any, *, at: str = "") -> Options:
     """Gives the options of a request in which everything is in range.
 
     Raises `InvalidField` with every violation, those of images among them; `InvalidImage` when nothing but images is
     wrong; `UrlForbidden` when an image is an address and nothing else is wrong. *at* goes before each path, such as
-    `caption.`. Without *own_image* the first image stands elsewhere.
+    `caption.`.
     """
-    given = [(f"{at}{path}", image) for path, image in task.images(request)[0 if own_image else 1 :]]
+    given = [(f"{at}{path}", image) for path, image in task.images(request)]
     wrong = (*option_violations(request.options), *task.violations(request))
     check_images(given, [Violation(f"{at}{violation.field}", violation.description) for violation in wrong])
     return options(request.options)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from gateway.domain import Query
+from gateway.tasks._agreement import Match
 from gateway.tasks._doubts import Doubt
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
     @abstractmethod
     def agreement(self, first: ResponseT, second: ResponseT, query: QueryT) -> float:
         """Gives how far two answers to *query* agree, in [0, 1]: symmetric, and 1 for equal ones; reads no `info`."""
+
+    def matches(self, first: ResponseT, second: ResponseT, query: QueryT) -> Sequence[Match]:
+        """Tells which objects of two answers to *query* are taken for the same; none where a task has no boxes."""
+        return ()
 
     @abstractmethod
     def doubts(self, response: ResponseT, query: QueryT, category: str) -> Iterator[Doubt]:

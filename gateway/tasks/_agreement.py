@@ -5,17 +5,32 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set as AbstractSet
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.tasks._words import numbers, words
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from gateway.tasks._boxes import Box
     from gateway.tasks._questions import Sort
+
+    # A box, and its place in the list that it comes from.
+    _Placed: TypeAlias = tuple[int, Box]
 
 _LEAST_IOU = 0.5
 # Boxes of each answer that are compared: each with each takes some 30 ms on one core.
 _MOST_BOXES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Two objects that are taken for the same: their places in the two answers, and the IoU of their boxes."""
+
+    first: int
+    second: int
+    iou: float
 
 
 def of_sets(first: AbstractSet[str], second: AbstractSet[str]) -> float:
@@ -76,12 +91,17 @@ def of_boxes(first: Sequence[tuple[str, Box]], second: Sequence[tuple[str, Box]]
     if not first and not second:
         return 1.0
     first, second = first[:_MOST_BOXES], second[:_MOST_BOXES]
-    by_label: defaultdict[str, tuple[list[Box], list[Box]]] = defaultdict(lambda: ([], []))
-    for side, boxes in enumerate((first, second)):
-        for label, box in boxes:
-            by_label[label][side].append(box)
-    matched = [iou for sides in by_label.values() for iou in _matches(*sides)]
-    return 2 * math.fsum(matched) / (len(first) + len(second))
+    return 2 * math.fsum(match.iou for match in matches(first, second)) / (len(first) + len(second))
+
+
+def matches(first: Sequence[tuple[str, Box]], second: Sequence[tuple[str, Box]]) -> list[Match]:
+    """Lists the boxes that match, as `of_boxes` has it, the closest first; each box is in one match at most."""
+    by_label: defaultdict[str, tuple[list[_Placed], list[_Placed]]] = defaultdict(lambda: ([], []))
+    for side, boxes in enumerate((first[:_MOST_BOXES], second[:_MOST_BOXES])):
+        for index, (label, box) in enumerate(boxes):
+            by_label[label][side].append((index, box))
+    found = [match for sides in by_label.values() for match in _matches(*sides)]
+    return sorted(found, key=lambda match: (-match.iou, match.first))
 
 
 def iou(a: Box, b: Box) -> float:
@@ -96,23 +116,23 @@ def iou(a: Box, b: Box) -> float:
     return shared / (_area(a) + _area(b) - shared)
 
 
-def _matches(first: Sequence[Box], second: Sequence[Box]) -> list[float]:
-    """Gives the IoU of each pair that matches, each box in one pair at most."""
+def _matches(first: Sequence[_Placed], second: Sequence[_Placed]) -> list[Match]:
+    """Matches boxes of one label."""
     pairs = [
         # The boxes themselves settle ties, in the same way whichever list comes first.
         (-shared, min(a, b), max(a, b), row, column)
-        for row, a in enumerate(first)
-        for column, b in enumerate(second)
+        for row, a in first
+        for column, b in second
         if (shared := iou(a, b)) >= _LEAST_IOU
     ]
     rows: set[int] = set()
     columns: set[int] = set()
-    found: list[float] = []
+    found: list[Match] = []
     for negative, _, __, row, column in sorted(pairs):
         if row not in rows and column not in columns:
             rows.add(row)
             columns.add(column)
-            found.append(-negative)
+            found.append(Match(row, column, -negative))
     return found
 
 

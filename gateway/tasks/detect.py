@@ -10,6 +10,7 @@ from gateway.domain import ImagePlan, Query
 from gateway.errors import Violation
 from gateway.profiles import Profile
 from gateway.tasks import Task, Wording, _agreement as agreement, _answers as answers, _checks as checks
+from gateway.tasks._agreement import Match
 from gateway.tasks._boxes import Box, box
 from gateway.tasks._doubts import Doubt
 from gateway.tasks._labels import ClosedSet
@@ -136,6 +137,9 @@ class Detect(Task[pb.DetectRequest, DetectQuery, pb.DetectResponse]):
 
     def agreement(self, first: pb.DetectResponse, second: pb.DetectResponse, query: DetectQuery) -> float:
         return agreement.of_boxes(_labelled(first, query), _labelled(second, query))
+
+    def matches(self, first: pb.DetectResponse, second: pb.DetectResponse, query: DetectQuery) -> list[Match]:
+        return agreement.matches(_labelled(first, query), _labelled(second, query))
 
 
 def _label(record: dict[str, object], allowed: ClosedSet | None, labels: tuple[str, ...]) -> str | None:

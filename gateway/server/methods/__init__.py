@@ -12,7 +12,7 @@ from gateway.server.methods.task import StreamedTaskMethod, TaskMethod
 from visiongateway.v1 import vision_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gateway.domain import Ask, Offer, Options
     from gateway.pipeline import Call, Pipeline
@@ -33,8 +33,8 @@ class Routing(Protocol):
         """Prices *ask* at each model that would be asked, in that order."""
         ...
 
-    def able(self, ask: Ask) -> list[str]:
-        """Names every model that can answer *ask*, in the operator's order."""
+    def able(self, ask: Ask, named: Sequence[str] = ()) -> list[str]:
+        """Lists the models that are *named*, or every one that can answer *ask*; raises for unknown names."""
         ...
 
 
@@ -64,9 +64,12 @@ class Method(Protocol):
 
 
 def bind(
-    tasks: Mapping[str, AnyTask], pipeline: Pipeline, routing: Routing, listing: ListModelsMethod
+    tasks: Mapping[str, AnyTask], pipeline: Pipeline, pinned: Pipeline, routing: Routing, listing: ListModelsMethod
 ) -> dict[str, Method]:
-    """Gives the method of every RPC by name; *routing* tells whom a call would be made to."""
+    """Gives the method of every RPC by name; *routing* tells whom a call would be made to.
+
+    *pinned* takes calls that name the one model they are for: nothing is chosen, so nothing is saved.
+    """
     methods: list[Method] = [TaskMethod(task, pipeline) for task in tasks.values()]
     methods += [
         StreamedTaskMethod(
@@ -78,7 +81,7 @@ def bind(
     methods += [
         QuoteMethod(tasks, pipeline, routing.offers),
         AnnotateMethod(tasks, pipeline),
-        CompareMethod(tasks, pipeline, routing.able),
+        CompareMethod(tasks, pinned, routing.able),
         listing,
     ]
     return {method.rpc: method for method in methods}

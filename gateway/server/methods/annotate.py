@@ -6,17 +6,16 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gateway import info
 from gateway.domain import Trace
 from gateway.errors import GatewayError, InvalidField, Violation
 from gateway.server import status, validate
+from gateway.server.methods import parts
 from gateway.server.methods.asked import answered, asked
-from gateway.usage import Usage
 from visiongateway.v1 import vision_service_pb2 as pb
 from visiongateway.v1.call_pb2 import CallOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gateway.domain import Ask, Options, SourceImage
     from gateway.pipeline import Call, Pipeline
@@ -40,56 +39,73 @@ class AnnotateMethod:
 
     def check(self, request: Any) -> Options:
         wrong = [*validate.option_violations(request.options)]
+        images = [("image", request.image)]
         if not 1 <= len(request.tasks) <= _MOST_TASKS:
             wrong.append(Violation("tasks", f"has {len(request.tasks)} tasks; 1 to {_MOST_TASKS} are allowed"))
-        for index, each in enumerate(request.tasks[:_MOST_TASKS]):
-            wrong += self._violations(each, f"tasks[{index}].")
-        validate.check_images([("image", request.image)], wrong)
+        for at, each in _numbered(request.tasks[:_MOST_TASKS]):
+            try:
+                task, name, inner = asked(each, self._tasks, at)
+            except InvalidField as exc:
+                wrong += exc.violations
+                continue
+            if inner.HasField("image"):
+                wrong.append(Violation(f"{at}{name}.image", "must be unset: all tasks are about the one image"))
+            for found in (*validate.option_violations(inner.options), *task.violations(inner)):
+                wrong.append(Violation(f"{at}{name}.{found.field}", found.description))
+            images += [(f"{at}{name}.{path}", image) for path, image in task.images(inner)[1:]]
+        validate.check_images(images, wrong)
         return validate.options(request.options)
 
     async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         """Emits one result for each task; raises only for what all of them share, such as the image."""
         image = await self._pipeline.image(self.rpc, "image", request.image, call)
+        ends = parts.deadline(call)
         asks = [
-            await self._ask(each, f"tasks[{index}].", request.options, image, call)
-            for index, each in enumerate(request.tasks)
+            await self._ask(each, at, request.options, image, replace(call, deadline=ends, trace=Trace()))
+            for at, each in _numbered(request.tasks)
         ]
         del request
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._result(name, ask, call)) for name, ask in asks]
-        attempts = [attempt for _, ask in asks for attempt in ask.trace.attempts]
-        answer = pb.AnnotateResponse(
-            results=[each.result() for each in running],
-            usage=info.usage(sum((attempt.usage for attempt in attempts), Usage())),
-            cost_nano_usd=sum(attempt.cost_nano_usd for attempt in attempts),
-        )
-        await emit(answer)
-        return None
-
-    def _violations(self, each: Any, at: str) -> list[Violation]:
         try:
-            task, name, inner = asked(each, self._tasks, at)
-            validate.check(task, inner, at=f"{at}{name}.", own_image=False)
-        except InvalidField as exc:
-            return [*exc.violations]
-        if inner.HasField("image"):
-            return [Violation(f"{at}{name}.image", "must be unset: all tasks are about the one image")]
-        return []
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(self._result(name, ask, call)) for name, ask in asks]
+        finally:
+            parts.note(call, (ask.trace for _, ask in asks))
+        results = [each.result() for each in running]
+        together = self._pipeline.record(replace(asks[0][1], trace=call.trace), call.received_at)
+        answer = pb.AnnotateResponse(results=results, usage=together.usage, cost_nano_usd=together.cost_nano_usd)
+        await emit(answer)
+        # For the trailers and the log.
+        models = (
+            getattr(result.answer, name).info.model
+            for (name, _), result in zip(asks, results, strict=True)
+            if result.HasField("answer")
+        )
+        together.model = ",".join(dict.fromkeys(models))
+        return together
 
     async def _ask(self, each: Any, at: str, shared: CallOptions, image: SourceImage, call: Call) -> tuple[str, Ask]:
         task, name, inner = asked(each, self._tasks, at)
-        options = CallOptions()
-        options.CopyFrom(shared)
-        options.MergeFrom(inner.options)
-        own = replace(call, options=validate.options(options), trace=Trace())
-        return name, await self._pipeline.ask(task, inner, own, first=image)
+        own = replace(call, options=validate.options(_merged(shared, inner.options)))
+        return name, await self._pipeline.ask(task, inner, own, at=f"{at}{name}.", first=image)
 
     async def _result(self, name: str, ask: Ask, call: Call) -> pb.AnnotateResult:
-        try:
-            response = await self._pipeline.answer(ask, call.received_at)
-        except GatewayError as exc:
-            return pb.AnnotateResult(status=status.of(exc))
-        finally:
-            # The call's own record has what all of them cost.
-            call.trace.attempts += ask.trace.attempts
-        return pb.AnnotateResult(answer=answered(name, response))
+        ended = await parts.outcome(self._pipeline, ask, call, self.rpc)
+        if isinstance(ended, GatewayError):
+            return pb.AnnotateResult(status=status.of(ended))
+        return pb.AnnotateResult(answer=answered(name, ended))
+
+
+def _numbered(tasks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"tasks[{index}].", each) for index, each in enumerate(tasks))
+
+
+def _merged(shared: CallOptions, own: CallOptions) -> CallOptions:
+    """Gives what a task sets itself, and for the rest what all of them share."""
+    merged = CallOptions()
+    merged.CopyFrom(shared)
+    if own.model or own.route:
+        # Each is in place of the other.
+        merged.ClearField("model")
+        merged.ClearField("route")
+    merged.MergeFrom(own)
+    return merged

@@ -8,8 +8,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from gateway.domain import Trace
-from gateway.errors import GatewayError, InvalidField, UnsupportedByModel, Violation
+from gateway.errors import GatewayError, InvalidField, Violation
 from gateway.server import status, validate
+from gateway.server.methods import parts
 from gateway.server.methods.asked import answered, asked
 from visiongateway.v1 import vision_service_pb2 as pb
 
@@ -31,8 +32,10 @@ class CompareMethod:
     rpc = "Compare"
     request = pb.CompareRequest
 
-    def __init__(self, tasks: Mapping[str, AnyTask], pipeline: Pipeline, able: Callable[[Ask], Sequence[str]]) -> None:
-        """*able* names the models that can answer an ask."""
+    def __init__(
+        self, tasks: Mapping[str, AnyTask], pipeline: Pipeline, able: Callable[[Ask, Sequence[str]], Sequence[str]]
+    ) -> None:
+        """*able* names the models that are to answer an ask, of those that are named, or else of all."""
         self._tasks = tasks
         self._pipeline = pipeline
         self._able = able
@@ -44,42 +47,67 @@ class CompareMethod:
         return validate.check(task, inner, at=f"{name}.")
 
     async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
-        """Emits a message for each model, and the last one with the agreement; raises where no model can be asked."""
-        task, name, inner = asked(request, self._tasks)
-        ask = await self._pipeline.ask(task, inner, call)
-        models = list(request.models) or self._able(ask)
-        del request, inner
-        if not models:
-            raise UnsupportedByModel("no model can answer this call")
-        answers: dict[str, Any] = {}
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._ask(model, ask, call, name)) for model in models]
-            for each in asyncio.as_completed(running):
-                message = await each
-                if message.HasField("answer"):
-                    answers[message.model] = getattr(message.answer, name)
-                await emit(message)
-        in_order = [model for model in models if model in answers]
-        pairs = [
-            pb.PairAgreement(
-                first_model=first, second_model=second, score=task.agreement(answers[first], answers[second], ask.query)
-            )
-            for first, second in combinations(in_order, 2)
-        ]
-        await emit(pb.CompareResponse(agreement=pb.Agreement(pairs=pairs)))
-        return None
+        """Emits a message for each model, and the last one with the agreement.
 
-    async def _ask(self, model: str, ask: Ask, call: Call, name: str) -> pb.CompareResponse:
-        own = replace(ask, options=replace(ask.options, model=model, allow_fallback=False), trace=Trace())
+        Raises for what all models share: the image, a name that no model has, and that nobody can do the task.
+        """
+        task, name, inner = asked(request, self._tasks)
+        ask = await self._pipeline.ask(task, inner, call, at=f"{name}.")
+        models = self._able(ask, list(request.models))
+        del request, inner
+        ends = parts.deadline(call)
+        asks = {
+            model: replace(
+                ask,
+                options=replace(ask.options, model=model, allow_fallback=False),
+                deadline=ends,
+                trace=Trace(),
+                quotes={},
+            )
+            for model in models
+        }
+        answers: dict[str, Any] = {}
         try:
-            response = await self._pipeline.answer(own, call.received_at)
-        except GatewayError as exc:
-            told = self._pipeline.failed(own, call.received_at)
-            return pb.CompareResponse(model=model, status=status.of(exc), info=told)
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(self._row(model, each, call, name)) for model, each in asks.items()]
+                for ended in asyncio.as_completed(running):
+                    row = await ended
+                    if row.HasField("answer"):
+                        answers[row.model] = getattr(row.answer, name)
+                    await emit(row)
         finally:
-            # The call's own record has what all of them cost.
-            call.trace.attempts += own.trace.attempts
-        return pb.CompareResponse(model=model, answer=answered(name, response), info=response.info)
+            parts.note(call, (each.trace for each in asks.values()))
+        pairs = [
+            await _pair(task, ask, first, second, answers)
+            for first, second in combinations([model for model in models if model in answers], 2)
+        ]
+        together = self._pipeline.record(ask, call.received_at)
+        await emit(pb.CompareResponse(agreement=pb.Agreement(pairs=pairs), info=together))
+        # For the trailers and the log.
+        together.model = ",".join(answers)
+        return together
+
+    async def _row(self, model: str, ask: Ask, call: Call, name: str) -> pb.CompareResponse:
+        ended = await parts.outcome(self._pipeline, ask, call, self.rpc)
+        if isinstance(ended, GatewayError):
+            info = self._pipeline.record(ask, call.received_at)
+            return pb.CompareResponse(model=model, status=status.of(ended), info=info)
+        return pb.CompareResponse(model=model, answer=answered(name, ended), info=ended.info)
+
+
+async def _pair(task: AnyTask, ask: Ask, first: str, second: str, answers: Mapping[str, Any]) -> pb.PairAgreement:
+    # Long answers take milliseconds each; others are let in between.
+    await asyncio.sleep(0)
+    both = answers[first], answers[second]
+    return pb.PairAgreement(
+        first_model=first,
+        second_model=second,
+        score=task.agreement(*both, ask.query),
+        matches=[
+            pb.BoxMatch(first_index=match.first, second_index=match.second, iou=match.iou)
+            for match in task.matches(*both, ask.query)
+        ],
+    )
 
 
 def _violations(request: Any, name: str, inner: Any) -> Iterator[Violation]:

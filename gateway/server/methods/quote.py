@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.errors import InvalidImage, UnknownDigest
 from gateway.server import validate
 from gateway.server.methods.asked import asked
 from visiongateway.v1 import vision_service_pb2 as pb
@@ -39,12 +38,7 @@ class QuoteMethod:
 
     async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         task, name, inner = asked(request, self._tasks)
-        try:
-            ask = await self._pipeline.ask(task, inner, call, header_only=True)
-        except InvalidImage as exc:
-            raise InvalidImage(str(exc), limit=exc.limit, field=f"{name}.{exc.field}") from None
-        except UnknownDigest as exc:
-            raise UnknownDigest(str(exc), metadata={"field": f"{name}.{exc.metadata['field']}"}) from None
+        ask = await self._pipeline.ask(task, inner, call, at=f"{name}.", header_only=True)
         await emit(pb.QuoteResponse(candidates=[_candidate(offer) for offer in self._offers(ask)]))
         return None
 

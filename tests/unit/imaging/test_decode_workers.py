@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ pytestmark = pytest.mark.usefixtures("unblocked_loop")
 
 
 def prepare(preparer, source, *, timeout_s=30.0):
-    return preparer.prepare(source, ImagePlan(32, 16, 0), media_types=TYPES, timeout_s=timeout_s)
+    # Each call has an image of its own: within one, the same picture is made once.
+    return preparer.prepare(replace(source), ImagePlan(32, 16, 0), media_types=TYPES, timeout_s=timeout_s)
 
 
 def running(pid):

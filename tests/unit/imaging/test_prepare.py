@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from gateway.domain import ImagePlan
-from gateway.errors import InvalidImage
+from gateway.errors import DeadlineExceeded, InvalidImage
 from gateway.imaging import Limits, Preparer, inspect, worker
 from gateway.imaging.frames import Job
 from tests.fixtures.pictures import (
@@ -39,6 +39,19 @@ UPRIGHT = [RED, GREEN, BLUE, YELLOW]
 async def preparer():
     async with Preparer() as preparer:
         yield preparer
+
+
+@pytest.fixture
+def jobs(preparer, monkeypatch):
+    """The jobs that its workers get."""
+    run, given = preparer._pool.run, []
+
+    async def counted(job, data, *, timeout_s):
+        given.append(job)
+        return await run(job, data, timeout_s=timeout_s)
+
+    monkeypatch.setattr(preparer._pool, "run", counted)
+    return given
 
 
 async def prepared(preparer, data, *, to=None, media_types=BOTH):
@@ -201,3 +214,50 @@ async def test_many_images_at_once_each_get_their_own_answer(preparer):
     data = encode(stored(), "JPEG")
     results = await asyncio.gather(*(prepared(preparer, data, to=(side, side)) for side in range(1, 30)))
     assert [size(sent.data) for sent in results] == [(side, side) for side in range(1, 30)]
+
+
+async def test_the_same_picture_of_an_image_is_made_once_however_many_want_it_at_once(preparer, jobs):
+    source = inspect(encode(stored(), "JPEG"), Limits())
+    plan = ImagePlan(32, 16, 0)
+
+    sent = await asyncio.gather(
+        *(preparer.prepare(source, plan, media_types=BOTH, timeout_s=30) for _ in range(3)),
+        preparer.prepare(source, replace(plan, width_px=16), media_types=BOTH, timeout_s=30),
+    )
+    later = await preparer.prepare(source, plan, media_types=BOTH, timeout_s=30)
+
+    assert ([picture is later for picture in sent], len(jobs)) == ([True, True, True, False], 2)
+
+
+async def test_a_picture_is_kept_no_longer_than_its_image(preparer):
+    source = inspect(encode(stored(), "JPEG"), Limits())
+    await preparer.prepare(source, ImagePlan(32, 16, 0), media_types=BOTH, timeout_s=30)
+    kept = len(preparer._made._made)
+
+    del source
+
+    assert (kept, len(preparer._made._made)) == (1, 0)
+
+
+async def test_who_waits_for_a_picture_waits_no_longer_than_its_own_time(preparer, monkeypatch):
+    source = inspect(encode(stored(), "JPEG"), Limits())
+    monkeypatch.setattr(preparer._pool, "run", lambda *_, **__: asyncio.Event().wait())
+    patient = asyncio.create_task(preparer.prepare(source, ImagePlan(32, 16, 0), media_types=BOTH, timeout_s=30))
+    await asyncio.sleep(0)
+
+    with pytest.raises(DeadlineExceeded):
+        await preparer.prepare(source, ImagePlan(32, 16, 0), media_types=BOTH, timeout_s=0)
+    assert not patient.done()
+    patient.cancel()
+
+
+async def test_who_has_time_left_makes_the_picture_that_another_had_no_time_for(preparer, jobs):
+    source = inspect(encode(stored(), "JPEG"), Limits())
+    hasty, patient = (
+        asyncio.create_task(preparer.prepare(source, ImagePlan(32, 16, 0), media_types=BOTH, timeout_s=timeout_s))
+        for timeout_s in (0, 30)
+    )
+
+    with pytest.raises(DeadlineExceeded):
+        await hasty
+    assert ((await patient).plan.width_px, len(jobs)) == (32, 2)
