@@ -216,7 +216,7 @@ class Trace:
     """What happened to one call so far; written along the way, read when it ends.
 
     *asked* estimates what the model that is being asked right now reads; None where none is. *reader_s* is what the
-    caller itself took, slow to read what it was handed.
+    caller itself took, slow to read what it was handed. *committed* says that it was handed text of an answer.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -227,6 +227,7 @@ class Trace:
     reader_s: float = 0.0
     asked: Usage | None = None
     cache: CacheOutcome | None = None
+    committed: bool = False
 
 
 class Sink(Protocol):

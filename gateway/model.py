@@ -58,7 +58,6 @@ class ProfiledModel:
             if ask.sink is not None and ask.sink.committed:
                 # The caller has read what this model wrote: no other one can go on from there.
                 exc.elsewhere = False
-                exc.metadata["partial"] = "true"
             raise
 
     async def ready(self) -> bool:

@@ -23,7 +23,6 @@ class Deltas:
 
     def __init__(self, response: type[Any], emit: Callable[[Any], Awaitable[None]], trace: Trace, clock: Clock) -> None:
         """*emit* takes messages of type *response*, each with a `delta`; *trace* learns how long it was waited for."""
-        self.committed = False
         self._response = response
         self._emit = emit
         self._trace = trace
@@ -32,9 +31,14 @@ class Deltas:
         self._length = 0
         self._handing: asyncio.Task[None] | None = None
 
+    @property
+    def committed(self) -> bool:
+        """Whether the caller was handed anything."""
+        return self._trace.committed
+
     async def write(self, text: str) -> None:
         """Takes *text*, and waits for the caller only when much waits for it already; raises what `emit` raised."""
-        self.committed = True
+        self._trace.committed = True
         self._waiting.append(text)
         self._length += len(text)
         if self._handing is None or self._handing.done():
