@@ -120,6 +120,8 @@ class Service(grpc.GenericRpcHandler):
             self._ended(record, StatusCode.OK)
             context.set_trailing_metadata(_trailers(record))
             return answer
+        if record.trace.committed:
+            failure.metadata["partial"] = "true"
         self._ended(record, failure.code, failure.reason)
         told = status.of(failure)
         return await context.abort(failure.code, told.message, (*_trailers(record), *status.trailers(failure, told)))
