@@ -5,13 +5,17 @@ What they say of streams is here said of the body of the answer.
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from tests.failover import wire
 from tests.failover.scenario import WITH_BACKUP, Scenario, both, nothing
-from tests.failover.stage import BACKUP_AT_PROVIDER, PRIMARY_AT_PROVIDER, Stage
+from tests.failover.stage import BACKUP_AT_PROVIDER, PRIMARY, PRIMARY_AT_PROVIDER, Stage
 
 CALLS = 10
 # More of them than failures open a breaker.
 TOO_LONG = 6
+_PATIENCE_S = 30
 
 
 def _breaks(fault: wire.Fault, **times: int):
@@ -35,6 +39,11 @@ def _twice_without_retry_after(on_stage: Stage) -> None:
     _aimock()(on_stage)
 
 
+def _always_without_retry_after(on_stage: Stage) -> None:
+    on_stage.wire.hide(b"Retry-After")
+    _aimock(response=_error(429, "rate_limit_exceeded"))(on_stage)
+
+
 def _refusing_backup(on_stage: Stage) -> None:
     on_stage.llmock.outage()
     response = _error(400, "content_policy_violation")
@@ -48,6 +57,21 @@ async def _flapping(on_stage: Stage) -> str:
             on_stage.llmock.fail(503, retry_after=0.1)
         told.append(await on_stage.ask())
     return f"{sum(each.code == 'OK' for each in told)} of {CALLS} answered"
+
+
+async def _down_and_up(on_stage: Stage) -> str:
+    down = [await on_stage.ask() for _ in range(CALLS)]
+    on_stage.upstreams.llmock_server.state.scenarios.clear()
+    started = time.monotonic()
+    async with asyncio.timeout(_PATIENCE_S):
+        while (last := await on_stage.ask()).model != PRIMARY:
+            down.append(last)
+            await asyncio.sleep(0.05)
+    on_stage.measured["back after"] = time.monotonic() - started
+    while_down = ", ".join(sorted({str(each) for each in down}))
+    spared = sum(PRIMARY not in dict(each.attempts or ()) for each in down)
+    pause = "the primary spared" if spared else "the primary never spared"
+    return f"while down: {while_down}, {pause}; then: {last}"
 
 
 async def _too_long_and_then_well(on_stage: Stage) -> str:
@@ -71,6 +95,12 @@ SCENARIOS = [
         "429 without Retry-After",
         "aimock: 429, twice; the wire takes out its Retry-After",
         _twice_without_retry_after,
+        primary="aimock",
+    ),
+    *both(
+        "429 without Retry-After, persistent",
+        "aimock: 429, always; the wire takes out its Retry-After",
+        _always_without_retry_after,
         primary="aimock",
     ),
     *both("one 500", "llmock: 500, once", lambda on_stage: on_stage.llmock.fail(500)),
@@ -124,6 +154,13 @@ SCENARIOS = [
         "llmock: 503, Retry-After 0.1 s, at every other of 10 calls",
         nothing,
         run=_flapping,
+    ),
+    Scenario(
+        "flapping primary, down for long",
+        "llmock: 503, Retry-After 1 s, at 10 calls and all that follow; then well",
+        WITH_BACKUP,
+        lambda on_stage: on_stage.llmock.outage(),
+        _down_and_up,
     ),
     Scenario(
         "accounting after fail-over",
