@@ -127,6 +127,37 @@ def test_boxes_agree_by_label_and_place():
     assert task.agreement(first, second, query) == 0.5 / (1 + 2 / 2)
 
 
+def test_the_objects_that_match_are_told_by_their_places_the_closest_first():
+    task, query = asked("Detect", pb.DetectRequest())
+    whole, half, most = (0.0, 1.0), (0.0, 0.5), (0.0, 0.75)
+    first = pb.DetectResponse(detections=[detection("dog", half, half), detection("Cat", whole, whole)])
+    second = pb.DetectResponse(
+        detections=[detection("cat", whole, most), detection("cat", half, half), detection("dog", half, half)]
+    )
+
+    matches = [(match.first, match.second, match.iou) for match in task.matches(first, second, query)]
+    assert matches == [(0, 2, 1.0), (1, 0, 0.75)]
+
+
+@given(*[ANSWERS["detect"][2]] * 2)
+def test_matches_are_one_to_one_the_same_either_way_and_what_the_agreement_is_made_of(first, second):
+    task, query = asked("Detect", pb.DetectRequest())
+
+    matches = task.matches(first, second, query)
+
+    found = len(first.detections) + len(second.detections)
+    assert len({match.first for match in matches}) == len({match.second for match in matches}) == len(matches)
+    assert sorted(match.iou for match in task.matches(second, first, query)) == sorted(match.iou for match in matches)
+    agreement = 2 * sum(match.iou for match in matches) / found if found else 1.0
+    assert task.agreement(first, second, query) == pytest.approx(agreement)
+
+
+def test_what_has_no_boxes_has_no_matches():
+    task, query = asked("Caption", pb.CaptionRequest())
+
+    assert list(task.matches(pb.CaptionResponse(text="a"), pb.CaptionResponse(text="a"), query)) == []
+
+
 def test_nothing_found_twice_agrees_and_nothing_against_something_does_not():
     task, query = asked("Detect", pb.DetectRequest())
     nothing, something = pb.DetectResponse(), pb.DetectResponse(detections=[detection("cat", (0, 1), (0, 1))])

@@ -925,7 +925,9 @@ class AnnotateRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _call_pb2.CallOptions:
-        """Routing and sampling choices of all tasks; those that a task sets itself win. `max_cost_nano_usd` bounds each task."""
+        """Routing and sampling choices of all tasks; those that a task sets itself win, its `model` or `route` over both.
+        `local_only` holds for all. `max_cost_nano_usd` bounds each task.
+        """
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnnotateTask]:
@@ -1163,7 +1165,9 @@ class CompareRequest(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models to ask, by the names the operator gave them, all different. At most 16. Unset: every one that can."""
+        """Models to ask, by the names the operator gave them, all different. At most 16. A name that no model has fails the
+        call before any is asked. Unset: every one that can.
+        """
 
     def __init__(
         self,
@@ -1209,7 +1213,7 @@ class CompareResponse(_message.Message):
 
     @_builtins.property
     def info(self) -> _call_pb2.CallInfo:
-        """What it used and cost, and how long it took, also when it failed."""
+        """What it used and cost, and how long it took, also when it failed. In the last message: of all models together."""
 
     @_builtins.property
     def agreement(self) -> Global___Agreement:
@@ -1271,12 +1275,17 @@ class PairAgreement(_message.Message):
     second_model: _builtins.str
     """The other one."""
     score: _builtins.float
-    """How far they agree. Range [0, 1]; 1 is the same. Boxes: their overlap (intersection over union) and labels, matched
-    one to one; texts: 1 less the normalised edit distance; classes: labels in common; answers: equal when normalised.
+    """How far they agree. Range [0, 1]; 1 is the same, and either order gives the same. Detect: overlap (intersection over
+    union) and labels of the boxes, matched one to one, over all that either found. OCR: 1 less the normalised edit
+    distance. Classify: the share of labels that both have. Caption: words in common (F1). VQA: 1 or 0 where both say a
+    number, or yes or no; else words in common. With a schema: the mean over its fields. Prompt: words in common, 0 for
+    other numbers.
     """
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___BoxMatch]:
-        """For `Detect`, which objects were matched."""
+        """For `Detect`, which objects were taken for the same: same label, and an intersection over union of at least 0.5, the
+        closest first. Of hundreds of objects the first 200 of each model are compared.
+        """
 
     def __init__(
         self,
