@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -66,6 +67,19 @@ CALLS = [
             "question": "Which?",
             "images": [IMAGE_JSON, IMAGE_JSON],
             "answer_schema": {"type": "object", "required": ["n"]},
+        },
+    ),
+    ("prompt", ("Describe it.",), {}, "Prompt", {"prompt": "Describe it."}),
+    (
+        "prompt",
+        ("Which?",),
+        {"system": "Be terse.", "images": [IMAGE], "response_schema": {"type": "object"}},
+        "Prompt",
+        {
+            "prompt": "Which?",
+            "system": "Be terse.",
+            "images": [IMAGE_JSON],
+            "response_schema": {"type": "object"},
         },
     ),
 ]
@@ -181,23 +195,31 @@ def test_the_clients_metadata_goes_with_every_call(scripted_gateway):
     assert scripted_gateway.attempts[0].metadata["authorization"] == "Bearer key"
 
 
-@pytest.mark.parametrize("name", ["caption", "ocr", "detect", "classify", "vqa", "__init__"])
-def test_the_twins_take_the_same_arguments(name):
+PUBLIC = sorted(name for name in dir(VisionClient) if not name.startswith("_"))
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, "__init__"])
+def test_the_twins_take_the_same_arguments_and_give_the_same(name):
     twins = [inspect.signature(getattr(kind, name)) for kind in (VisionClient, AsyncVisionClient)]
 
-    assert twins[0] == twins[1]
+    assert twins[0].parameters == twins[1].parameters
+    assert twins[0].return_annotation == twins[1].return_annotation.removeprefix("Async")
 
 
 def test_there_is_a_method_for_every_rpc_of_the_contract():
-    rpcs = {method.name.lower() for method in pb.DESCRIPTOR.services_by_name["VisionService"].methods}
+    words = "Stream|List|Models|[A-Z]+(?![a-z])|[A-Z][a-z]+"
+    rpcs = {
+        "_".join(re.findall(words, method.name)).lower()
+        for method in pb.DESCRIPTOR.services_by_name["VisionService"].methods
+    }
 
-    assert {name for name in vars(VisionClient) if not name.startswith("_")} == rpcs | {"close"}
+    assert set(PUBLIC) == rpcs | {"close"}
 
 
 @TWINS
 @pytest.mark.parametrize(("name", "positional", "keywords", "expected"), [(*one[:3], one[4]) for one in CALLS])
 def test_a_quote_takes_what_the_call_takes(scripted_gateway, call, name, positional, keywords, expected):
-    first = {"detect": "labels", "classify": "labels", "vqa": "question"}.get(name)
+    first = {"detect": "labels", "classify": "labels", "vqa": "question", "prompt": "prompt"}.get(name)
     named = dict.fromkeys([first], *positional) if positional else {}
 
     call(scripted_gateway.address, "quote", name, IMAGE, **named, **keywords, seed=3)
@@ -209,7 +231,7 @@ def test_a_quote_takes_what_the_call_takes(scripted_gateway, call, name, positio
 
 @TWINS
 def test_a_quote_of_a_task_that_is_none_is_told_before_anything_is_sent(scripted_gateway, call):
-    with pytest.raises(ValueError, match="task is one of caption, ocr, detect, classify, vqa; not 'prompt'"):
-        call(scripted_gateway.address, "quote", "prompt", IMAGE)
+    with pytest.raises(ValueError, match="task is one of caption, ocr, detect, classify, vqa, prompt; not 'translate'"):
+        call(scripted_gateway.address, "quote", "translate", IMAGE)
 
     assert scripted_gateway.attempts == []

@@ -9,7 +9,9 @@ with VisionClient("localhost:50051") as client:
 
 from __future__ import annotations
 
+from visiongateway._answers import Annotations, Answer, Row
 from visiongateway._async_client import AsyncVisionClient
+from visiongateway._async_streams import AsyncComparison, AsyncTextStream
 from visiongateway._client import VisionClient
 from visiongateway._errors import (
     AccessDenied,
@@ -19,6 +21,7 @@ from visiongateway._errors import (
     LimitExceeded,
     Refused,
     Unavailable,
+    UnknownDigest,
     UnknownModel,
     Unsupported,
     UnusableAnswer,
@@ -27,11 +30,18 @@ from visiongateway._errors import (
 )
 from visiongateway._images import ImageSource
 from visiongateway._options import Options
+from visiongateway._requests import Task
+from visiongateway._streams import Comparison, TextStream
 from visiongateway.v1.image_pb2 import Image
 
 __all__ = [
     "AccessDenied",
+    "Annotations",
+    "Answer",
+    "AsyncComparison",
+    "AsyncTextStream",
     "AsyncVisionClient",
+    "Comparison",
     "CostAboveLimit",
     "DeadlineExceeded",
     "Image",
@@ -40,7 +50,11 @@ __all__ = [
     "LimitExceeded",
     "Options",
     "Refused",
+    "Row",
+    "Task",
+    "TextStream",
     "Unavailable",
+    "UnknownDigest",
     "UnknownModel",
     "Unsupported",
     "UnusableAnswer",

@@ -2,70 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from collections.abc import Iterable, Mapping
+from typing import Any, Unpack
 
-import grpc
-from google.protobuf.message import Message
-
-from visiongateway._channel import channel_options as all_channel_options, channel_target
-from visiongateway._errors import decode
-from visiongateway._images import ImageSource, load_image_async
-from visiongateway._options import CallDefaults, Options
+from visiongateway._answers import Annotations, annotated
+from visiongateway._async_caller import AsyncCaller
+from visiongateway._async_streams import AsyncComparison, AsyncTextStream
+from visiongateway._images import ImageSource
+from visiongateway._options import Options, call_id
 from visiongateway._requests import (
     CaptionDetailChoice,
+    Task,
     TaskChoice,
-    caption_request,
-    classify_request,
-    detect_request,
-    ocr_request,
+    annotate_request,
+    caption_fields,
+    classify_fields,
+    compare_request,
+    detect_fields,
+    ocr_fields,
+    places,
+    prompt_fields,
     quote_request,
-    vqa_request,
+    vqa_fields,
 )
 from visiongateway.v1 import vision_service_pb2 as pb
-from visiongateway.v1.vision_service_pb2_grpc import VisionServiceStub
-
-Q = TypeVar("Q", bound=Message)
-A = TypeVar("A", bound=Message)
 
 
-class AsyncVisionClient:
+class AsyncVisionClient(AsyncCaller):
     """Calls a Vision Gateway from asyncio.
 
     Make it where the event loop runs; use it as an async context manager, or close it.
     Arguments and failures are those of `VisionClient`, whose twin it is.
     """
-
-    def __init__(
-        self,
-        target: str | Sequence[str],
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
-        channel_options: Sequence[tuple[str, str | int]] = (),
-    ) -> None:
-        address, arguments = channel_target(target), all_channel_options(channel_options)
-        self._channel = (
-            grpc.aio.insecure_channel(address, arguments)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, arguments)
-        )
-        self._stub = VisionServiceStub(self._channel)
-        self._defaults = CallDefaults(timeout, dict(metadata or {}))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connections; calls in flight end, cancelled."""
-        await self._channel.close()
 
     async def caption(
         self,
@@ -79,8 +47,8 @@ class AsyncVisionClient:
 
         *language* is a BCP 47 tag such as `de`; empty means English. The answer is in `text`.
         """
-        request = caption_request(await load_image_async(image), options, detail, language)
-        return await self._call(self._stub.Caption, request, options)
+        request = pb.CaptionRequest(**caption_fields(options, detail, language))
+        return await self._call(self._stub.Caption, request, options, places(request, image))
 
     async def ocr(
         self,
@@ -95,8 +63,8 @@ class AsyncVisionClient:
         *languages* are BCP 47 tags to expect; none means any. The answer is in `text`, and with *with_regions* also
         line by line in `lines`, with outlines in fractions of the upright image.
         """
-        request = ocr_request(await load_image_async(image), options, languages, with_regions=with_regions)
-        return await self._call(self._stub.OCR, request, options)
+        request = pb.OCRRequest(**ocr_fields(options, languages, with_regions=with_regions))
+        return await self._call(self._stub.OCR, request, options, places(request, image))
 
     async def detect(
         self,
@@ -112,8 +80,8 @@ class AsyncVisionClient:
         *prompt* says in words what else to mind; *max_detections* is 1 to 1000, and 100 when left out. The answer is
         in `detections`, with boxes in fractions of the upright image.
         """
-        request = detect_request(await load_image_async(image), options, labels, prompt, max_detections)
-        return await self._call(self._stub.Detect, request, options)
+        request = pb.DetectRequest(**detect_fields(options, labels, prompt, max_detections))
+        return await self._call(self._stub.Detect, request, options, places(request, image))
 
     async def classify(
         self,
@@ -129,8 +97,8 @@ class AsyncVisionClient:
         With *multi_label* several labels may hold. *max_labels* is 1 to 100; left out, it is 1, or 10 with
         *multi_label*. The answer is in `labels`, the best first.
         """
-        request = classify_request(await load_image_async(image), options, labels, max_labels, multi_label=multi_label)
-        return await self._call(self._stub.Classify, request, options)
+        request = pb.ClassifyRequest(**classify_fields(options, labels, max_labels, multi_label=multi_label))
+        return await self._call(self._stub.Classify, request, options, places(request, image))
 
     async def vqa(
         self,
@@ -145,10 +113,140 @@ class AsyncVisionClient:
 
         The answer is in `answer`; with *answer_schema*, a JSON Schema of an object, also in `structured_answer`.
         """
-        request = vqa_request(
-            await load_image_async(image), options, question, [await load_image_async(i) for i in images], answer_schema
+        request = pb.VQARequest(**vqa_fields(options, question, answer_schema))
+        return await self._call(self._stub.VQA, request, options, places(request, image, images))
+
+    async def prompt(
+        self,
+        image: ImageSource,
+        prompt: str,
+        *,
+        system: str = "",
+        images: Iterable[ImageSource] = (),
+        response_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> pb.PromptResponse:
+        """Follows an open *prompt* about the image and, in their order, more *images*.
+
+        *system* is what the model is told before everything else. The answer is in `text`; with *response_schema*, a
+        JSON Schema of an object, also in `structured`.
+        """
+        request = pb.PromptRequest(**prompt_fields(options, prompt, system, response_schema))
+        return await self._call(self._stub.Prompt, request, options, places(request, image, images))
+
+    def stream_caption(
+        self,
+        image: ImageSource,
+        *,
+        detail: CaptionDetailChoice = "normal",
+        language: str = "",
+        **options: Unpack[Options],
+    ) -> AsyncTextStream[pb.CaptionResponse]:
+        """Describes the image, word by word; otherwise like `caption`.
+
+        >>> async with client.stream_caption("photo.jpg") as words:
+        ...     async for word in words:
+        ...         print(word, end="")
+        A cat sleeps on a red sofa.
+        >>> words.answer.info.model
+        'gemma'
+        """
+        request = pb.StreamCaptionRequest(**caption_fields(options, detail, language))
+        return AsyncTextStream(self._stream(self._stub.StreamCaption, request, options, places(request, image)))
+
+    def stream_ocr(
+        self,
+        image: ImageSource,
+        *,
+        with_regions: bool = False,
+        languages: Iterable[str] = (),
+        **options: Unpack[Options],
+    ) -> AsyncTextStream[pb.OCRResponse]:
+        """Reads the text in the image as the model does; otherwise like `ocr`.
+
+        With *with_regions* the text comes whole.
+        """
+        request = pb.StreamOCRRequest(**ocr_fields(options, languages, with_regions=with_regions))
+        return AsyncTextStream(self._stream(self._stub.StreamOCR, request, options, places(request, image)))
+
+    def stream_vqa(
+        self,
+        image: ImageSource,
+        question: str,
+        *,
+        images: Iterable[ImageSource] = (),
+        answer_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncTextStream[pb.VQAResponse]:
+        """Answers *question*, word by word; otherwise like `vqa`.
+
+        With *answer_schema* the text is the JSON as it is written.
+        """
+        request = pb.StreamVQARequest(**vqa_fields(options, question, answer_schema))
+        return AsyncTextStream(self._stream(self._stub.StreamVQA, request, options, places(request, image, images)))
+
+    def stream_prompt(
+        self,
+        image: ImageSource,
+        prompt: str,
+        *,
+        system: str = "",
+        images: Iterable[ImageSource] = (),
+        response_schema: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncTextStream[pb.PromptResponse]:
+        """Follows *prompt*, word by word; otherwise like `prompt`.
+
+        With *response_schema* the text is the JSON as it is written.
+        """
+        request = pb.StreamPromptRequest(**prompt_fields(options, prompt, system, response_schema))
+        return AsyncTextStream(self._stream(self._stub.StreamPrompt, request, options, places(request, image, images)))
+
+    async def annotate(self, image: ImageSource, tasks: Iterable[Task], **options: Unpack[Options]) -> Annotations:
+        """Does several *tasks* about the image, which is sent once.
+
+        Each is the name of a method, or a pair of it and its arguments, options among them, which win over *options*.
+        The results are in `results`, in the order of *tasks*: each an answer, or the `VisionError` of this task alone.
+
+        >>> done = await client.annotate("photo.jpg", ["caption", ("detect", {"labels": ["cat"]})])
+        >>> for result in done.results:
+        ...     print(type(result).__name__)
+        CaptionResponse
+        DetectResponse
+        """
+        request, images = annotate_request(image, tasks, options)
+        request_id = call_id(options)
+        options["request_id"] = request_id
+        return annotated(await self._call(self._stub.Annotate, request, options, images), request_id)
+
+    def compare(
+        self, task: TaskChoice, image: ImageSource, models: Iterable[str] = (), **arguments: Any
+    ) -> AsyncComparison:
+        """Asks several *models* the same at once; none named means all that can.
+
+        *task* names the method that would be called, such as `detect`, and *arguments* are its own, all by keyword.
+
+        >>> async with client.compare("vqa", "photo.jpg", question="How many cats?") as rows:
+        ...     async for row in rows:
+        ...         print(row.model, row.error or row.answer.answer)
+        gemma One.
+        gpt-5.5 REFUSED: No.
+        >>> len(rows.agreement.pairs)
+        0
+        """
+        request, options, images = compare_request(task, image, models, arguments)
+        return AsyncComparison(self._stream(self._stub.Compare, request, options, images))
+
+    async def list_models(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # What every call takes; gRPC keeps it.
+        request_id: str | None = None,
+    ) -> pb.ListModelsResponse:
+        """Lists the models and routes of the gateway, what they can do, cost and are up to."""
+        return await self._call(
+            self._stub.ListModels, pb.ListModelsRequest(), {"timeout": timeout, "request_id": request_id}
         )
-        return await self._call(self._stub.VQA, request, options)
 
     async def quote(self, task: TaskChoice, image: ImageSource, **arguments: Any) -> pb.QuoteResponse:
         """Tells what a call would cost at each model that may be asked; none is asked.
@@ -156,12 +254,5 @@ class AsyncVisionClient:
         *task* names the method that would be called, such as `detect`, and *arguments* are its own, all by keyword. The
         answer is in `candidates`, in the order in which they would be asked.
         """
-        request, options = quote_request(task, await load_image_async(image), arguments)
-        return await self._call(self._stub.Quote, request, options)
-
-    async def _call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q, options: Options) -> A:
-        call = self._defaults.call(options)
-        try:
-            return await method(request, timeout=call.timeout, metadata=call.metadata)
-        except grpc.aio.AioRpcError as error:
-            raise decode(error, call.request_id) from error
+        request, options, images = quote_request(task, image, arguments)
+        return await self._call(self._stub.Quote, request, options, images)

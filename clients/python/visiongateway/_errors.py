@@ -3,6 +3,7 @@
 VisionError
 ├── InvalidRequest        the request is wrong; the same one never succeeds
 ├── UnknownModel          no such model or route at this gateway
+├── UnknownDigest         the gateway no longer has the image that was named by its digest
 ├── AccessDenied          credentials missing, or not enough; an address the gateway may not fetch
 ├── LimitExceeded         the caller's budget or rate is spent, or the message is bigger than the gateway takes
 ├── Unsupported           no model of the route can do what was asked
@@ -51,6 +52,7 @@ class VisionError(Exception):
         request_id: Identifier of the call, as it stands in the gateway's log.
         cost_nano_usd: What the call cost although it failed, in nano US dollars (10^-9 USD).
         model: Model that was asked last; empty when none was, or when it is not known.
+        partial_text: What had come of a streamed answer before it failed.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
@@ -61,6 +63,7 @@ class VisionError(Exception):
     request_id: str = ""
     cost_nano_usd: int = 0
     model: str = ""
+    partial_text: str = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -77,6 +80,13 @@ class InvalidRequest(VisionError):
 
 class UnknownModel(VisionError):
     """The gateway has no model or route of this name."""
+
+
+class UnknownDigest(VisionError):
+    """The gateway does not have the image that was named by its digest, or no longer; its bytes must be sent.
+
+    Raised only for digests that the caller gave: the client sends the bytes after its own by itself.
+    """
 
 
 class AccessDenied(VisionError):
@@ -118,6 +128,7 @@ _BY_REASON: dict[str, type[VisionError]] = {
     "COST_ABOVE_LIMIT": CostAboveLimit,
     "REFUSED": Refused,
     "TRUNCATED_ANSWER": UnusableAnswer,
+    "UNKNOWN_DIGEST": UnknownDigest,
     "UNKNOWN_MODEL": UnknownModel,
     "UNSUPPORTED_BY_MODEL": Unsupported,
     "UNUSABLE_ANSWER": UnusableAnswer,
@@ -134,6 +145,9 @@ _BY_CODE: dict[grpc.StatusCode, type[VisionError]] = {
 }
 
 
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
 class FailedCall(Protocol):
     """What the synchronous and the asyncio library both tell about a failed call."""
 
@@ -148,11 +162,35 @@ def decode(call: FailedCall, request_id: str) -> VisionError:
     Never raises: details that cannot be read, from a proxy or a newer gateway, are left out.
     """
     trailers: dict[str, str | bytes] = dict(call.trailing_metadata() or ())
-    details = _Details(trailers.get("grpc-status-details-bin"))
+    status = status_pb2.Status()
+    encoded = trailers.get("grpc-status-details-bin")
+    if isinstance(encoded, bytes):
+        _read(status, encoded)
+    error = _error(call.code(), call.details(), _Details(status))
+    error.request_id = _text(trailers, "x-request-id") or request_id
+    error.model = _text(trailers, "x-vision-model")
+    cost = _text(trailers, "x-vision-cost-nano-usd")
+    error.cost_nano_usd = int(cost) if cost.isdecimal() else 0
+    return error
+
+
+def from_status(status: status_pb2.Status) -> VisionError:
+    """Makes the error that *status* tells, of a part of a call that succeeded as a whole."""
+    return _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, _Details(status))
+
+
+def cut_off(request_id: str) -> VisionError:
+    """Makes the error of a stream that ended well, but without what its last message has."""
+    error = UnusableAnswer("the stream ended before the whole answer came")
+    error.code = grpc.StatusCode.DATA_LOSS
+    error.request_id = request_id
+    return error
+
+
+def _error(code: grpc.StatusCode, message: str | None, details: _Details) -> VisionError:
     info = details.get(error_details_pb2.ErrorInfo)
-    code = call.code()
     kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, VisionError)
-    error = kind(call.details() or "no message")
+    error = kind(message or "no message")
     error.code = code
     error.reason = info.reason
     error.metadata = dict(info.metadata)
@@ -163,20 +201,14 @@ def decode(call: FailedCall, request_id: str) -> VisionError:
     retry = details.get(error_details_pb2.RetryInfo)
     if retry.HasField("retry_delay"):
         error.retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    error.request_id = _text(trailers, "x-request-id") or request_id
-    error.model = _text(trailers, "x-vision-model")
-    cost = _text(trailers, "x-vision-cost-nano-usd")
-    error.cost_nano_usd = int(cost) if cost.isdecimal() else 0
     return error
 
 
 class _Details:
     """The details of a `google.rpc.Status`, by type."""
 
-    def __init__(self, encoded: str | bytes | None) -> None:
-        self._status = status_pb2.Status()
-        if isinstance(encoded, bytes):
-            _read(self._status, encoded)
+    def __init__(self, status: status_pb2.Status) -> None:
+        self._status = status
 
     def get(self, kind: type[T]) -> T:
         """Gives the first detail of *kind*, an empty one when there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,13 +90,22 @@ def enum_value(message: Descriptor, field: str, value: Any) -> Any:
     return choices[value]
 
 
+def call_id(options: Options) -> str:
+    """Gives the identifier that a call with *options* has; a new one each time, unless they name it."""
+    return options.get("request_id") or uuid.uuid4().hex
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How one call goes out, besides its message. *timeout* is in seconds."""
+    """How one call goes out, besides its message. *deadline* is on the monotonic clock, in seconds."""
 
-    timeout: float
+    deadline: float
     metadata: tuple[tuple[str, str], ...]
     request_id: str
+
+    def time_left(self) -> float:
+        """Gives the seconds that are left of it."""
+        return max(self.deadline - time.monotonic(), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,6 @@ class CallDefaults:
     def call(self, options: Options) -> Call:
         """Settles deadline, metadata and identifier of one call."""
         timeout = options.get("timeout")
-        request_id = options.get("request_id") or uuid.uuid4().hex
+        request_id = call_id(options)
         metadata = (*self.metadata.items(), ("x-request-id", request_id))
-        return Call(self.timeout if timeout is None else timeout, metadata, request_id)
+        return Call(time.monotonic() + (self.timeout if timeout is None else timeout), metadata, request_id)

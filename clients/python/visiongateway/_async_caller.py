@@ -1,0 +1,90 @@
+"""What the asyncio client has besides the RPCs: its connections, its calls, and what it adds to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from visiongateway._async_streams import AsyncMessages
+from visiongateway._channel import channel_options as all_channel_options, channel_target
+from visiongateway._errors import decode
+from visiongateway._images import load_image_async
+from visiongateway._options import Call, CallDefaults, Options
+from visiongateway._requests import Places
+from visiongateway._sent import Sending, SentImages
+from visiongateway.v1.vision_service_pb2_grpc import VisionServiceStub
+
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+
+
+class AsyncCaller:
+    """Makes calls over one channel."""
+
+    def __init__(
+        self,
+        target: str | Sequence[str],
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        channel_options: Sequence[tuple[str, str | int]] = (),
+        hold_images: bool = True,
+    ) -> None:
+        address, arguments = channel_target(target), all_channel_options(channel_options)
+        self._channel = (
+            grpc.aio.insecure_channel(address, arguments)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, arguments)
+        )
+        self._stub = VisionServiceStub(self._channel)
+        self._defaults = CallDefaults(timeout, dict(metadata or {}))
+        self._sent = SentImages(hold_images=hold_images)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections; calls in flight end, cancelled."""
+        await self._channel.close()
+
+    async def _call(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q, options: Options, images: Places = ()
+    ) -> A:
+        await _fill(images)
+        call = self._defaults.call(options)
+        sending = await self._sent.sending_async(request)
+        while True:
+            try:
+                answer = await method(request, timeout=call.time_left(), metadata=call.metadata)
+            except grpc.aio.AioRpcError as error:
+                failure = decode(error, call.request_id)
+                if not sending.again(failure):
+                    raise failure from error
+            else:
+                sending.answered()
+                return answer
+
+    def _stream(
+        self, method: grpc.aio.UnaryStreamMultiCallable[Q, Any], request: Q, options: Options, images: Places
+    ) -> AsyncMessages:
+        async def prepare() -> tuple[Call, Sending]:
+            await _fill(images)
+            call = self._defaults.call(options)
+            return call, await self._sent.sending_async(request)
+
+        return AsyncMessages(lambda call: method(request, timeout=call.time_left(), metadata=call.metadata), prepare)
+
+
+async def _fill(images: Places) -> None:
+    for place, source in images:
+        place.CopyFrom(await load_image_async(source))
