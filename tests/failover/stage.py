@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 from llmock.pytest_plugin import LLMock
 from llmock.testing import LLMockServer
 from llmock.verdict import judge
@@ -20,10 +19,11 @@ from sqlalchemy import select
 
 from gateway.ledger.table import ATTEMPTS, connect
 from tests.failover import tritons, wire
+from tests.failover.told import Told, answered, failed
 from tests.fixtures import aimock as aimocks
 from tests.fixtures.pictures import encode, stored
 from tests.fixtures.running_gateway import gateways
-from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
+from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
 
 PRIMARY, BACKUP = "primary", "backup"
 # What aimock tells the two apart by.
@@ -56,28 +56,6 @@ def upstreams():
         yield Upstreams(stack.enter_context(LLMockServer()), aimock, triton)
 
 
-@dataclass(frozen=True)
-class Told:
-    """What a caller was told of one call."""
-
-    request_id: str
-    code: str
-    reason: str
-    has_retry_info: bool
-    model: str
-    answer: str
-    cost_nano_usd: int
-    # Of an answer, its attempts as (model, reason), the reason empty for the one that answered.
-    attempts: tuple[tuple[str, str], ...] | None
-    seconds: float
-
-    def __str__(self):
-        if self.code == "OK":
-            return f"OK from {self.model}"
-        said = self.code if self.code == "DEADLINE_EXCEEDED" else f"{self.code} {self.reason}"
-        return f"{said}, RetryInfo" if self.has_retry_info else said
-
-
 @dataclass
 class Stage:
     """One gateway with the models of one scenario."""
@@ -92,6 +70,10 @@ class Stage:
     asked: list[tuple[str, str]] = field(default_factory=list)
     # Servers that die keep no journal of what they were sent last.
     keeps_journal: bool = True
+    # What the caller of a stream has read.
+    words: list[str] = field(default_factory=list)
+    # Findings of llmock's that it only has because it cannot see what callers are told.
+    unseen: frozenset[str] = frozenset()
     # Further seconds, by what was measured.
     measured: dict[str, float] = field(default_factory=dict)
     numbers: count = field(default_factory=lambda: count(1))
@@ -104,22 +86,36 @@ class Stage:
     def triton(self):
         return self.upstreams.triton
 
-    async def ask(self, say="", *, timeout_s=None):
+    async def ask(self, say="", *, timeout_s=None, streamed=False):
         """Makes one call, of a question that no other has: servers tell retries by equal bodies."""
         request_id = f"call-{next(self.numbers)}"
-        request = pb.VQARequest(
-            image=image_pb2.Image(data=encode(stored(), "PNG")), question=f"What is this? {say} ({request_id})"
-        )
+        asked = {
+            "image": image_pb2.Image(data=encode(stored(), "PNG")),
+            "question": f"What is this? {say} ({request_id})",
+        }
+        how = {"timeout": timeout_s or self.timeout_s, "metadata": [("x-request-id", request_id)]}
         started = time.monotonic()
-        call = self.gateway.stub.VQA(
-            request, timeout=timeout_s or self.timeout_s, metadata=[("x-request-id", request_id)]
-        )
         try:
-            told = _answered(request_id, await call, time.monotonic() - started)
+            if streamed:
+                response = await self._read(self.gateway.stub.StreamVQA(pb.StreamVQARequest(**asked), **how), started)
+            else:
+                response = await self.gateway.stub.VQA(pb.VQARequest(**asked), **how)
+            told = answered(request_id, response, time.monotonic() - started)
         except grpc.aio.AioRpcError as error:
-            told = _failed(request_id, error, time.monotonic() - started)
+            told = failed(request_id, error, time.monotonic() - started)
         self.told.append(told)
         return told
+
+    async def _read(self, call, started):
+        """Reads a stream to its end; the words that came are those of the answer."""
+        async for message in call:
+            if message.HasField("answer"):
+                assert "".join(self.words).strip() == message.answer.answer
+                return message.answer
+            if not self.words:
+                self.measured["first word after"] = time.monotonic() - started
+            self.words.append(message.delta)
+        raise AssertionError("a stream without an answer ended well")
 
 
 @asynccontextmanager
@@ -152,7 +148,7 @@ async def stage(upstreams, models, *, primary="llmock", timeout_s=10.0):
             journal = _journal(on_stage, primary, records, wired.swallowed, asked_before)
     on_stage.asked = [(row.model, _TIME_IS_UP.get(row.reason, row.reason)) for row in rows]
     _check_books(on_stage, rows, journal)
-    judge(records).assert_ok()
+    _check_verdict(on_stage, judge(records))
 
 
 async def _idle(gateway):
@@ -204,6 +200,12 @@ def _rows(url):
         engine.dispose()
 
 
+def _check_verdict(on_stage, verdict):
+    """The findings of llmock's own are those that the scenario knows of, and no other."""
+    found = {finding.code for finding in verdict.errors}
+    assert found == on_stage.unseen, verdict.errors
+
+
 def _check_books(on_stage, rows, journal):
     """What callers were told, the ledger and the servers' own journals are the same attempts and the same money."""
     for told in on_stage.told:
@@ -214,44 +216,8 @@ def _check_books(on_stage, rows, journal):
         if told.code == "OK":
             assert told.attempts == tuple((row.model, row.reason) for row in own), told
             assert (told.model, "") == told.attempts[-1], told
+        elif told.code != "DEADLINE_EXCEEDED":
+            assert told.partial == bool(on_stage.words), told
     if on_stage.keeps_journal:
         asked = Counter(row.model for row in rows)
         assert {name: asked[name] for name in journal} == journal, (asked, journal)
-
-
-def _answered(request_id, response, seconds):
-    info = response.info
-    return Told(
-        request_id=request_id,
-        code="OK",
-        reason="",
-        has_retry_info=False,
-        model=info.model,
-        answer=response.answer,
-        cost_nano_usd=info.cost_nano_usd,
-        attempts=tuple(
-            (attempt.model, attempt.reason)
-            for attempt in info.attempts
-            if attempt.outcome != call_pb2.ATTEMPT_OUTCOME_SKIPPED
-        ),
-        seconds=seconds,
-    )
-
-
-def _failed(request_id, error, seconds):
-    trailers = dict(error.trailing_metadata() or ())
-    status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        detail.Unpack(info)
-    return Told(
-        request_id=request_id,
-        code=error.code().name,
-        reason=info.reason,
-        has_retry_info=any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details),
-        model="",
-        answer="",
-        cost_nano_usd=int(trailers.get("x-vision-cost-nano-usd", 0)),
-        attempts=None,
-        seconds=seconds,
-    )

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.failover import at_provider, in_stream, on_triton
+from tests.failover import at_provider, in_stream, on_triton, streamed
 from tests.failover.scenario import Row, Scenario
 
 PAGE = Path(__file__).parents[2] / "docs/resilience.md"
 SECTIONS: dict[str, Sequence[Scenario]] = {
     "at-provider": at_provider.SCENARIOS,
+    "streamed": streamed.SCENARIOS,
     "in-stream": in_stream.SCENARIOS,
     "on-triton": on_triton.SCENARIOS,
 }
