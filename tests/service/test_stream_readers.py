@@ -11,7 +11,7 @@ from tests.fixtures.kserve import part
 from tests.fixtures.streams import caption, on_triton, picture, read
 from visiongateway.v1 import vision_service_pb2 as pb
 
-PIECE = "x" * 32_768
+PIECE = "x" * 1_048_576
 # Each of the two connections takes what its HTTP/2 windows allow, which gRPC lets grow to some 6 MB on a fast one.
 MOST_ON_THE_WAY = 32_000_000
 STREAMS, WORDS = 500, 20
