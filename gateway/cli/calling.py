@@ -5,15 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from gateway.cli import output
+
+if TYPE_CHECKING:
+    from visiongateway import VisionClient
 
 _Image: TypeAlias = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG, WebP or GIF.")]
 _Draw: TypeAlias = Annotated[
@@ -133,11 +137,12 @@ def vqa(
     ] = None,
 ) -> _Call:
     """Answers a question about an image."""
-    schema = _json_object(answer_schema) if answer_schema else None
+    schema = json_object(answer_schema) if answer_schema else None
     return _Call("VQA", image, {"question": question, "images": more or (), "answer_schema": schema})
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """Reads the JSON object in the file at *path*."""
     try:
         found = json.loads(path.read_bytes())
     except ValueError:
@@ -169,24 +174,22 @@ def _with_common_options(command: Callable[..., _Call]) -> Callable[..., None]:
     return run
 
 
-def _ask(call: _Call, *, address: str, as_json: bool, api_key: str | None, quote: bool, **options: Any) -> None:
+@contextmanager
+def connected(address: str, api_key: str | None, timeout: float) -> Iterator[VisionClient]:
+    """Gives a client of the gateway at *address*; says what a call fails with, and ends the command."""
     # Imported here: `--help` should not wait for gRPC.
-    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
-
     from visiongateway import DeadlineExceeded, Unavailable, VisionClient, VisionError  # noqa: PLC0415
 
-    task: Any = call.rpc.lower()
     try:
         metadata = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        with VisionClient(address.split(","), metadata=metadata) as client:
-            ask = partial(client.quote, task) if quote else getattr(client, task)
-            response: Any = ask(call.image, **call.arguments, **options)
+        with VisionClient(address.split(","), metadata=metadata, timeout=timeout) as client:
+            yield client
     except VisionError as exc:
         # What gRPC itself says of these is for programmers.
         if isinstance(exc, Unavailable) and not exc.reason:
             exc.message = f"no gateway takes calls at {address}: {exc.message}"
         if isinstance(exc, DeadlineExceeded) and not exc.reason:
-            exc.message = f"no answer within {options['timeout']:g} s"
+            exc.message = f"no answer within {timeout:g} s"
         output.complain(*output.problem(exc))
         raise typer.Exit(1) from None
     except (ValueError, TypeError) as exc:
@@ -194,6 +197,17 @@ def _ask(call: _Call, *, address: str, as_json: bool, api_key: str | None, quote
     except OSError as exc:
         output.complain(f"An image cannot be read: {exc.filename}: {exc.strerror}")
         raise typer.Exit(1) from None
+
+
+def _ask(
+    call: _Call, *, address: str, as_json: bool, api_key: str | None, timeout: float, quote: bool, **options: Any
+) -> None:
+    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  `--help` should not wait
+
+    task: Any = call.rpc.lower()
+    with connected(address, api_key, timeout) as client:
+        ask = partial(client.quote, task) if quote else getattr(client, task)
+        response: Any = ask(call.image, **call.arguments, **options)
     if as_json:
         sys.stdout.write(MessageToJson(response) + "\n")
     elif quote:
