@@ -12,7 +12,6 @@ from google.rpc import status_pb2
 from tests.fixtures.scripted_gateway import Failure
 from visiongateway.v1 import call_pb2, vision_service_pb2 as pb
 
-
 DATA_JSON = {"data": "/9hpbWFnZQ=="}
 
 
@@ -46,7 +45,7 @@ ROWS = [answered("b", "a cat", cost_nano_usd=100), answered("a", "a dog"), REFUS
 def test_every_argument_reaches_its_field(run, scripted_gateway, photo, arguments, expected):
     scripted_gateway.script("Compare", [*ROWS])
 
-    result = run("compare", photo, *arguments)
+    result = run("compare", photo, *arguments, "--json")
 
     sent = MessageToDict(scripted_gateway.attempts[0].request, preserving_proto_field_name=True)
     (task,) = sent.keys() - {"models"}
