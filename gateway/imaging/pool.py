@@ -26,12 +26,19 @@ _COMMAND: Final = (sys.executable, "-P", "-m", "gateway.imaging.worker")
 _START_S: Final = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _RETRY_AFTER_S: Final = 1.0
+# Of the last job in how long one takes; the jobs before have the rest.
+_NEWEST: Final = 0.1
+# Jobs take now longer and now shorter: with none to spare, many would wait in vain.
+_MARGIN: Final = 1.5
+# Seconds for a job that nobody waits for any more: most end in less, and to start another process takes as long.
+_LINGER_S: Final = 0.25
 
 
 class Pool:
     """At most so many workers, each doing one job at a time; jobs beyond that wait in line.
 
-    A worker that is killed takes no other's job with it. Safe to use from many coroutines of one event loop.
+    A job that would wait for longer than it has is refused at once. A worker that is killed takes no other's job with
+    it. Safe to use from many coroutines of one event loop.
     """
 
     def __init__(  # noqa: PLR0913  each is a bound of its own
@@ -50,6 +57,9 @@ class Pool:
         A worker is replaced after *jobs_per_worker* jobs. *command* starts one, and is given *memory_bytes*.
         """
         self._slots = asyncio.Semaphore(workers)
+        self._workers = workers
+        self._job_s = 0.0
+        self._working: set[asyncio.Task[tuple[Reply, bytes]]] = set()
         self._max_waiting = max_waiting
         self._timeout_s = timeout_s
         self._jobs_per_worker = jobs_per_worker
@@ -75,17 +85,54 @@ class Pool:
         for worker in (*self._idle, *self._busy):
             self._end(worker)
         self._idle.clear()
-        while self._ending:
-            await asyncio.gather(*self._ending)
+        while self._working or self._ending:
+            await asyncio.gather(*self._working, *self._ending, return_exceptions=True)
 
     async def run(self, job: Job, data: bytes, *, timeout_s: float) -> tuple[Reply, bytes]:
-        """Has *job* done on *data* within *timeout_s*, waiting included; cancelling kills the worker that does it.
+        """Has *job* done on *data* within *timeout_s*, waiting included.
 
-        Raises `Flaw` of `complexity` where the pool's own time for a job is not enough, and of `decode` where the
-        image kills its worker twice; `DeadlineExceeded`, `Overloaded` or `Draining`.
+        Where it is cancelled, or the time is up, the worker has a moment to end by itself before it is killed. Raises
+        `Flaw` of `complexity` where the pool's own time for a job is not enough, and of `decode` where the image kills
+        its worker twice; `DeadlineExceeded`, `Overloaded` or `Draining`.
         """
         deadline = self._clock() + timeout_s
         await self._take_slot(timeout_s)
+        work = asyncio.create_task(self._work(job, data, deadline))
+        self._working.add(work)
+        work.add_done_callback(self._worked)
+        try:
+            async with asyncio.timeout(deadline - self._clock()):
+                return await asyncio.shield(work)
+        except TimeoutError:
+            raise _late() from None
+        finally:
+            if not work.done():
+                asyncio.get_running_loop().call_later(_LINGER_S, work.cancel)
+
+    async def _take_slot(self, timeout_s: float) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        wait_s = (self._waiting + 1) * self._job_s / self._workers
+        if self._waiting >= self._max_waiting or _MARGIN * wait_s > timeout_s:
+            raise Overloaded("too many images wait to be decoded", retry_after_s=wait_s or _RETRY_AFTER_S)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(timeout_s - self._job_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded("the time was up before the image's turn to be decoded") from None
+        finally:
+            self._waiting -= 1
+
+    def _worked(self, work: asyncio.Task[tuple[Reply, bytes]]) -> None:
+        self._working.discard(work)
+        self._slots.release()
+        if not work.cancelled():
+            # Where nobody waits for it any more, nobody else will look at it.
+            work.exception()
+
+    async def _work(self, job: Job, data: bytes, deadline: float) -> tuple[Reply, bytes]:
         try:
             try:
                 return await self._attempt(job, data, deadline)
@@ -94,24 +141,11 @@ class Pool:
                 return await self._attempt(job, data, deadline)
         except WorkerDied:
             raise Flaw("decode", "the image makes its decoder fail; save it again with another program") from None
-        finally:
-            self._slots.release()
-
-    async def _take_slot(self, timeout_s: float) -> None:
-        if self._slots.locked() and self._waiting >= self._max_waiting:
-            raise Overloaded("too many images wait to be decoded", retry_after_s=_RETRY_AFTER_S)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise DeadlineExceeded("the time was up before the image's turn to be decoded") from None
-        finally:
-            self._waiting -= 1
 
     async def _attempt(self, job: Job, data: bytes, deadline: float) -> tuple[Reply, bytes]:
         worker = await self._take_worker(deadline)
-        left = deadline - self._clock()
+        started = self._clock()
+        left = deadline - started + _LINGER_S
         timeout_s = min(left, self._timeout_s)
         good = False
         try:
@@ -120,7 +154,7 @@ class Pool:
             good = reply.outcome != "complexity"
         except TimeoutError:
             if left < self._timeout_s:
-                raise DeadlineExceeded("the time was up before the image was decoded") from None
+                raise _late() from None
             raise Flaw(
                 "complexity",
                 f"the image takes more than {self._timeout_s:g} s to decode; save it again as baseline JPEG, "
@@ -132,6 +166,8 @@ class Pool:
             _log.warning("decode worker died", source_format=job.source_format, byte_count=len(data))
             raise
         finally:
+            took_s = self._clock() - started
+            self._job_s += (_NEWEST if self._job_s else 1.0) * (took_s - self._job_s)
             if good and worker.jobs_done < self._jobs_per_worker and not self._stopped:
                 self._busy.discard(worker)
                 self._idle.append(worker)
@@ -162,7 +198,7 @@ class Pool:
             ready = not self._stopped
         except (OSError, WorkerDied) as exc:
             if isinstance(exc, TimeoutError) and left < _START_S:
-                raise DeadlineExceeded("the time was up before the image was decoded") from None
+                raise _late() from None
             if not self._stopped:
                 raise self._pause(exc) from exc
         finally:
@@ -187,3 +223,7 @@ class Pool:
         task = asyncio.create_task(worker.gone())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the time was up before the image was decoded")

@@ -100,7 +100,7 @@ async def _main(plan: Plan) -> None:
         end = loop.time() + plan.seconds
         async with asyncio.TaskGroup() as group:
             if plan.rate:
-                random, due = Random(plan.seed), loop.time()
+                random, due = Random(plan.seed), loop.time()  # noqa: S311  chance, and nothing secret
                 while (due := due + random.expovariate(plan.rate)) < end:
                     await asyncio.sleep(due - loop.time())
                     group.create_task(call(due))

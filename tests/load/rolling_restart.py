@@ -130,9 +130,9 @@ async def _serves(replica: Replica) -> None:
     async with grpc.aio.insecure_channel(replica.gateway.address) as channel, asyncio.timeout(_PATIENCE_S):
         health = health_pb2_grpc.HealthStub(channel)
         asked = health_pb2.HealthCheckRequest()
-        while (await health.Check(asked, wait_for_ready=True)).status != health_pb2.HealthCheckResponse.SERVING:
+        while (await health.Check(asked, wait_for_ready=True)).status != health_pb2.HealthCheckResponse.SERVING:  # noqa: ASYNC110  seen from outside
             await asyncio.sleep(0.05)
-        while not await asyncio.to_thread(replica.answered):
+        while not await asyncio.to_thread(replica.answered):  # noqa: ASYNC110  likewise
             await asyncio.sleep(0.05)
 
 

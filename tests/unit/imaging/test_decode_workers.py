@@ -117,6 +117,29 @@ async def test_cancelling_kills_the_worker_and_frees_its_slot():
         assert size((await prepare(preparer, SMALL)).data) == (32, 16)
 
 
+async def test_a_worker_that_nobody_waits_for_ends_its_image_when_that_takes_but_a_moment():
+    async with Preparer(workers=1) as preparer:
+        worker = idle(preparer)
+        task = asyncio.create_task(prepare(preparer, SMALL))
+        while busy(preparer) != worker:  # noqa: ASYNC110  for less long than a turn of the clock
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await eventually(lambda: idle(preparer))
+        assert idle(preparer) == worker
+
+
+async def test_an_image_that_would_wait_for_longer_than_it_has_is_refused_at_once():
+    async with Preparer(workers=1, timeout_s=0.5) as preparer:
+        with pytest.raises(InvalidImage):
+            await prepare(preparer, SLOW)  # Now an image is known to take 0.5 s.
+        async with slow_image(preparer):
+            with pytest.raises(Overloaded) as caught:
+                await prepare(preparer, SMALL, timeout_s=0.7)
+        assert caught.value.retry_after_s == pytest.approx(0.5, abs=0.25)
+
+
 async def test_cancelling_an_image_in_line_leaves_the_others_their_places():
     async with Preparer(workers=1, timeout_s=0.5) as preparer, slow_image(preparer):
         given_up, patient = (asyncio.create_task(prepare(preparer, SMALL)) for _ in range(2))
