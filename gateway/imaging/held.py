@@ -74,7 +74,7 @@ class HeldImages:
         self.expire()
         if (principal, digest) not in self._by_digest:
             async with self._hashing:
-                await self._hash(principal)
+                await self._hash(principal, digest)
         image = self._by_digest.get((principal, digest))
         if image is None:
             return None
@@ -97,17 +97,22 @@ class HeldImages:
             await asyncio.sleep(interval_s())
             self.expire()
 
-    async def _hash(self, principal: str) -> None:
-        images = [*self._unhashed.get(principal, ())]
+    async def _hash(self, principal: str, wanted: bytes) -> None:
+        # The latest first: it is the one that is named, most of the time.
+        images = [*reversed(self._unhashed.get(principal, {}))]
         large = sum(len(image.data) for image in images) > _LARGE_BYTES
-        digests = await asyncio.to_thread(_digests, images) if large else _digests(images)
-        for image, digest in zip(images, digests, strict=True):
+        digests = await asyncio.to_thread(_digests, images, wanted) if large else _digests(images, wanted)
+        for image, digest in zip(images, digests, strict=False):
             if image not in self._images:
                 continue  # It had to go meanwhile.
+            same = self._by_digest.get((principal, digest))
+            if same and same.since >= image.since:
+                self._drop(image)
+                continue
+            if same:
+                self._drop(same)
             self._forget_unhashed(image)
             image.digest = digest
-            if same := self._by_digest.get((principal, digest)):
-                self._drop(same)
             self._by_digest[principal, digest] = image
 
     def _drop(self, image: _Image) -> None:
@@ -125,5 +130,11 @@ class HeldImages:
             del self._unhashed[image.principal]
 
 
-def _digests(images: list[_Image]) -> list[bytes]:
-    return [hashlib.sha256(image.data).digest() for image in images]
+def _digests(images: list[_Image], wanted: bytes) -> list[bytes]:
+    """Gives the digests of *images* up to the one that is *wanted*."""
+    found: list[bytes] = []
+    for image in images:
+        found.append(hashlib.sha256(image.data).digest())
+        if found[-1] == wanted:
+            break
+    return found

@@ -94,10 +94,18 @@ async def test_an_image_above_the_bound_is_not_held_and_drives_none_out(held):
     assert await held.find("ann", digest(b"an image"))
 
 
-async def test_the_same_image_twice_is_held_once_from_when_it_is_named(held):
+@pytest.mark.parametrize("named_between", [False, True])
+async def test_the_same_image_twice_is_held_once_and_as_long_as_the_latest(held, clock, named_between):
     held.hold("ann", b"an image")
+    clock.now += 30
+    if named_between:
+        assert await held.find("ann", digest(b"an image"))
     held.hold("ann", b"an image")
+    if not named_between:
+        assert await held.find("ann", digest(b"an image"))
+    clock.now += 40
 
+    assert await held.find("ann", digest(b"another one")) is None
     assert await held.find("ann", digest(b"an image"))
     assert held.byte_count == RECORD + len(b"an image")
 
@@ -105,7 +113,7 @@ async def test_the_same_image_twice_is_held_once_from_when_it_is_named(held):
 async def test_images_are_hashed_only_when_one_is_named_and_once(held, monkeypatch):
     hashed = []
     digests = module._digests
-    monkeypatch.setattr(module, "_digests", lambda images: hashed.extend(images) or digests(images))
+    monkeypatch.setattr(module, "_digests", lambda images, wanted: hashed.extend(images) or digests(images, wanted))
     held.hold("ann", b"an image")
     held.hold("bob", b"an image")
     before = len(hashed)
@@ -113,6 +121,15 @@ async def test_images_are_hashed_only_when_one_is_named_and_once(held, monkeypat
         await held.find("ann", digest(b"another one"))
 
     assert (before, len(hashed)) == (0, 1)
+
+
+async def test_the_latest_image_is_found_without_hashing_those_before(held):
+    for each in (b"one", b"two", b"three"):
+        held.hold("ann", each)
+
+    await held.find("ann", digest(b"three"))
+
+    assert [image.data for image in held._unhashed["ann"]] == [b"one", b"two"]
 
 
 async def test_large_images_are_hashed_off_the_event_loop_once_for_all_who_ask(held, monkeypatch):
