@@ -12,6 +12,7 @@ from gateway.backends._openai_request import Body
 from gateway.domain import ImagePlan, Prompt, Reasoning, SentImage, ServiceTier
 
 REQUESTS = TypeAdapter(params.ResponseCreateParamsNonStreaming)
+STREAMED = TypeAdapter(params.ResponseCreateParamsStreaming)
 SCHEMA = {
     "type": "object",
     "properties": {"label": {"type": "string"}},
@@ -34,15 +35,15 @@ EVERYTHING = Prompt(
 PICTURE = SentImage(b"\xff\xd8 jpeg", "image/jpeg", ImagePlan(640, 480, token_count=360, budget="original"))
 
 
-async def written(prompt, images=(PICTURE,)):
-    body = Body(prompt, images, model="gpt-5.5")
+async def written(prompt, images=(PICTURE,), **how):
+    body = Body(prompt, images, model="gpt-5.5", **how)
     sent = b"".join([piece async for piece in body])
     assert len(sent) == body.length
     return sent
 
 
-async def document(prompt, images=(PICTURE,)):
-    return orjson.loads(await written(prompt, images))
+async def document(prompt, images=(PICTURE,), **how):
+    return orjson.loads(await written(prompt, images, **how))
 
 
 def data_url(image):
@@ -81,6 +82,13 @@ async def test_what_is_not_set_is_not_said(prompt):
         "service_tier",
         "store",
     ]
+
+
+async def test_a_body_for_a_stream_says_no_more_than_that_and_that_it_wants_no_noise():
+    streamed = await document(EVERYTHING, streaming=True)
+
+    assert STREAMED.validate_python(streamed)["stream"] is True
+    assert streamed == await document(EVERYTHING) | {"stream": True, "stream_options": {"include_obfuscation": False}}
 
 
 async def test_what_stays_the_same_comes_before_the_image():

@@ -9,6 +9,7 @@ from contextlib import aclosing
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.backends import openai as openai_kind
 from gateway.backends.openai import connect
 from gateway.domain import Completion, ServiceTier
 from gateway.errors import (
@@ -254,7 +255,8 @@ async def test_a_server_that_does_not_stream_is_read_as_a_whole(prompt, body, ex
     assert ([piece.text for piece in pieces] or [None], error and type(error)) == ([expected[0]], expected[1])
 
 
-async def test_a_connection_is_used_again_after_a_stream(prompt):
+async def test_a_connection_is_used_again_after_a_stream_whose_end_comes_a_little_later(prompt, monkeypatch):
+    monkeypatch.setattr(openai_kind, "_READ_OUT_S", 10)
     connections = []
 
     async def talk(reader, writer):
@@ -262,7 +264,7 @@ async def test_a_connection_is_used_again_after_a_stream(prompt):
         while True:
             await whole_request(reader)
             writer.write(CHUNKED + chunk(delta("a cat")) + chunk(end("a cat")))
-            await writer.drain()
+            await asyncio.sleep(0.02)
             writer.write(b"0\r\n\r\n")
 
     async with stand_in(talk) as base_url, connect(options(base_url)) as backend:
