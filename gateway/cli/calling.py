@@ -2,77 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from gateway.cli import output
-
-if TYPE_CHECKING:
-    from visiongateway import VisionClient
+from gateway.cli.asking import Call, with_common_options
 
 _Image: TypeAlias = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JPEG, PNG, WebP or GIF.")]
 _Draw: TypeAlias = Annotated[
     Path | None,
     typer.Option(dir_okay=False, help="Writes the picture here (PNG) with what was found drawn on it."),
 ]
-_every = partial(typer.Option, rich_help_panel="Options of every call")
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What one command asks: the RPC and the arguments that its client method takes."""
-
-    rpc: str
-    image: Path
-    arguments: dict[str, Any] = field(default_factory=dict)
-    draw: Path | None = None
-
-
-def _common(  # noqa: PLR0913  one parameter for each option that every call has
-    *,
-    address: Annotated[
-        str, _every(envvar="VISION_GATEWAY_ADDRESS", help="HOST:PORT of the gateway, or several IP:PORT and commas.")
-    ] = "127.0.0.1:50051",
-    as_json: Annotated[bool, _every("--json", help="Prints the whole answer as proto JSON, and no more.")] = False,
-    timeout: Annotated[float, _every(min=0, help="Seconds the call may take, tries included.")] = 60.0,
-    model: Annotated[str | None, _every(help="Asks this model.")] = None,
-    route: Annotated[str | None, _every(help="Follows this route.")] = None,
-    priority: Annotated[Literal["quality", "balanced", "cost"] | None, _every(help="What to prefer.")] = None,
-    max_cost_usd: Annotated[float | None, _every(help="Most the call may cost, in dollars.")] = None,
-    image_detail: Annotated[
-        Literal["low", "medium", "high", "max"] | None, _every(help="How much of the image the model gets to see.")
-    ] = None,
-    reasoning: Annotated[
-        Literal["none", "low", "medium", "high"] | None, _every(help="How long the model may think.")
-    ] = None,
-    max_output_tokens: Annotated[int | None, _every(help="Most tokens of answer and reasoning, 16 to 32768.")] = None,
-    temperature: Annotated[float | None, _every(help="Sampling temperature, 0 to 2.")] = None,
-    seed: Annotated[int | None, _every(help="Sampling seed.")] = None,
-    allow_fallback: Annotated[bool | None, _every(help="Whether another model may answer.")] = None,
-    cache: Annotated[Literal["default", "bypass", "refresh"] | None, _every(help="Use of cached answers.")] = None,
-    local_only: Annotated[bool, _every("--local-only", help="Keeps the image away from third parties.")] = False,
-    service_tier: Annotated[
-        Literal["standard", "flex", "priority"] | None, _every(help="Service tier asked of the provider.")
-    ] = None,
-    max_image_tokens: Annotated[int | None, _every(help="Most tokens that an image may cost, 64 to 16384.")] = None,
-    urgency: Annotated[Literal["interactive", "bulk"] | None, _every(help="Whether somebody waits.")] = None,
-    category: Annotated[str | None, _every(help="Kind of work, by the operator's name, such as counting.")] = None,
-    request_id: Annotated[str | None, _every(help="Identifier for logs.")] = None,
-    api_key: Annotated[
-        str | None, _every(envvar="VISION_GATEWAY_API_KEY", help="Key of a principal; better in the environment.")
-    ] = None,
-    quote: Annotated[bool, _every("--quote", help="Tells what the call would cost, and makes none.")] = False,
-) -> None:
-    """Declares the options that every call has; never called."""
+_MoreImages: TypeAlias = Annotated[
+    list[Path] | None, typer.Option("--image", exists=True, dir_okay=False, help="One more image; may be repeated.")
+]
+_Stream: TypeAlias = Annotated[bool, typer.Option("--stream", help="Prints the text as the model writes it.")]
 
 
 def caption(
@@ -80,9 +26,10 @@ def caption(
     *,
     detail: Annotated[Literal["short", "normal", "long"], typer.Option(help="How much to say.")] = "normal",
     language: Annotated[str, typer.Option(help="BCP 47 tag, such as de; English by default.")] = "",
-) -> _Call:
+    stream: _Stream = False,
+) -> Call:
     """Describes an image."""
-    return _Call("Caption", image, {"detail": detail, "language": language})
+    return Call("Caption", image, {"detail": detail, "language": language}, stream=stream)
 
 
 def ocr(
@@ -93,9 +40,11 @@ def ocr(
         bool, typer.Option("--with-regions", help="Tells how sure each line is, and in JSON where.")
     ] = False,
     draw: _Draw = None,
-) -> _Call:
+    stream: _Stream = False,
+) -> Call:
     """Reads the text in an image."""
-    return _Call("OCR", image, {"languages": language or (), "with_regions": with_regions or draw is not None}, draw)
+    arguments = {"languages": language or (), "with_regions": with_regions or draw is not None}
+    return Call("OCR", image, arguments, draw, stream)
 
 
 def detect(
@@ -107,9 +56,9 @@ def detect(
     prompt: Annotated[str, typer.Option(help="What else to mind, in words.")] = "",
     max_detections: Annotated[int | None, typer.Option(help="Most objects, 1 to 1000.")] = None,
     draw: _Draw = None,
-) -> _Call:
+) -> Call:
     """Finds objects in an image."""
-    return _Call("Detect", image, {"labels": label or (), "prompt": prompt, "max_detections": max_detections}, draw)
+    return Call("Detect", image, {"labels": label or (), "prompt": prompt, "max_detections": max_detections}, draw)
 
 
 def classify(
@@ -120,111 +69,61 @@ def classify(
     ] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Several may hold at once.")] = False,
     max_labels: Annotated[int | None, typer.Option(help="Most labels, 1 to 100.")] = None,
-) -> _Call:
+) -> Call:
     """Names what an image shows."""
-    return _Call("Classify", image, {"labels": label or (), "multi_label": multi_label, "max_labels": max_labels})
+    return Call("Classify", image, {"labels": label or (), "multi_label": multi_label, "max_labels": max_labels})
 
 
 def vqa(
     image: _Image,
     question: Annotated[str, typer.Argument(help="In any language.")],
     *,
-    more: Annotated[
-        list[Path] | None, typer.Option("--image", exists=True, dir_okay=False, help="One more image; may be repeated.")
-    ] = None,
+    more: _MoreImages = None,
     answer_schema: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File with the JSON Schema of the answer.")
     ] = None,
-) -> _Call:
+    stream: _Stream = False,
+) -> Call:
     """Answers a question about an image."""
-    schema = json_object(answer_schema) if answer_schema else None
-    return _Call("VQA", image, {"question": question, "images": more or (), "answer_schema": schema})
+    schema = _json_object(answer_schema, "--answer-schema")
+    return Call("VQA", image, {"question": question, "images": more or (), "answer_schema": schema}, stream=stream)
 
 
-def json_object(path: Path) -> dict[str, Any]:
-    """Reads the JSON object in the file at *path*."""
+def prompt(
+    image: _Image,
+    prompt: Annotated[str, typer.Argument(help="What to do, in any language.")],
+    *,
+    system: Annotated[str, typer.Option(help="What the model is told before everything else.")] = "",
+    more: _MoreImages = None,
+    schema: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the JSON Schema of the answer.")
+    ] = None,
+    stream: _Stream = False,
+) -> Call:
+    """Follows an open prompt about an image."""
+    arguments = {
+        "prompt": prompt,
+        "system": system,
+        "images": more or (),
+        "response_schema": _json_object(schema, "--schema"),
+    }
+    return Call("Prompt", image, arguments, stream=stream)
+
+
+def _json_object(path: Path | None, option: str) -> dict[str, Any] | None:
+    """Reads the JSON object in the file that *option* names, if it does."""
+    if path is None:
+        return None
     try:
         found = json.loads(path.read_bytes())
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise typer.BadParameter(f"{path} holds no JSON object", param_hint="--answer-schema")
+        raise typer.BadParameter(f"{path} holds no JSON object", param_hint=option)
     return found
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to *app*."""
-    for command in (caption, ocr, detect, classify, vqa):
-        app.command()(_with_common_options(command))
-
-
-def _with_common_options(command: Callable[..., _Call]) -> Callable[..., None]:
-    """Adds the options of `_common` to those of *command*, which says what to ask, and asks it."""
-    own = inspect.signature(command, eval_str=True).parameters
-    common = inspect.signature(_common, eval_str=True).parameters
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        options = {name: given.pop(name) for name in common}
-        _ask(command(**given), **options)
-
-    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own.values(), *common.values())]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # What typer reads.
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
-    return run
-
-
-@contextmanager
-def connected(address: str, api_key: str | None, timeout: float) -> Iterator[VisionClient]:
-    """Gives a client of the gateway at *address*; says what a call fails with, and ends the command."""
-    # Imported here: `--help` should not wait for gRPC.
-    from visiongateway import DeadlineExceeded, Unavailable, VisionClient, VisionError  # noqa: PLC0415
-
-    try:
-        metadata = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        with VisionClient(address.split(","), metadata=metadata, timeout=timeout) as client:
-            yield client
-    except VisionError as exc:
-        # What gRPC itself says of these is for programmers.
-        if isinstance(exc, Unavailable) and not exc.reason:
-            exc.message = f"no gateway takes calls at {address}: {exc.message}"
-        if isinstance(exc, DeadlineExceeded) and not exc.reason:
-            exc.message = f"no answer within {timeout:g} s"
-        output.complain(*output.problem(exc))
-        raise typer.Exit(1) from None
-    except (ValueError, TypeError) as exc:
-        raise typer.BadParameter(str(exc)) from None
-    except OSError as exc:
-        output.complain(f"An image cannot be read: {exc.filename}: {exc.strerror}")
-        raise typer.Exit(1) from None
-
-
-def _ask(
-    call: _Call, *, address: str, as_json: bool, api_key: str | None, timeout: float, quote: bool, **options: Any
-) -> None:
-    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  `--help` should not wait
-
-    task: Any = call.rpc.lower()
-    with connected(address, api_key, timeout) as client:
-        ask = partial(client.quote, task) if quote else getattr(client, task)
-        response: Any = ask(call.image, **call.arguments, **options)
-    if as_json:
-        sys.stdout.write(MessageToJson(response) + "\n")
-    elif quote:
-        output.say("\n".join(map(output.candidate, response.candidates)))
-    else:
-        info = response.info
-        output.say(output.answer(call.rpc, response))
-        output.say(f"{output.model(info)} · {output.latency(info)} · {output.cost(info)}", style="dim")
-    if call.draw and not quote:
-        _draw(call.image, response, call.draw)
-
-
-def _draw(picture: Path, response: Any, out: Path) -> None:
-    from gateway.cli.draw import draw  # noqa: PLC0415  Pillow is needed for this alone
-
-    try:
-        draw(picture, response, out)
-    except OSError as exc:
-        output.complain(f"Nothing could be drawn: {out}: {exc.strerror or exc}")
-        raise typer.Exit(1) from None
+    for command in (caption, ocr, detect, classify, vqa, prompt):
+        app.command()(with_common_options(command))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.cli import calling, output
+from gateway.cli import asking, output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def compare(  # noqa: PLR0913  one parameter for each option
     }
     rows: list[Row] = []
     with (
-        calling.connected(address, api_key, timeout) as client,
+        asking.connected(address, api_key, timeout) as client,
         client.compare(task, image, model or (), **arguments, **options) as comparison,
     ):
         for row in comparison:

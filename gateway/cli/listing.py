@@ -11,7 +11,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from gateway.cli import output
+from gateway.cli import asking, output
 
 _TIMEOUT_S = 10
 
@@ -21,9 +21,19 @@ def models(
         str, typer.Option(envvar="VISION_GATEWAY_HTTP_ADDRESS", help="HOST:PORT of the gateway's HTTP port.")
     ] = "127.0.0.1:8080",
     *,
+    address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of the gateway's gRPC port instead, which tells tasks, prices and routes too."),
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="VISION_GATEWAY_API_KEY", help="Key of a principal; better in the environment.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Prints JSON, and no more.")] = False,
 ) -> None:
     """Lists the models of a running gateway and whether each can be asked."""
+    if address is not None:
+        _list(address, api_key, as_json=as_json)
+        return
     url = f"http://{http_address}/readyz"
     try:
         state = _read(url)
@@ -38,6 +48,17 @@ def models(
         sys.stdout.write(json.dumps(state) + "\n")
     else:
         output.say("\n".join(lines))
+
+
+def _list(address: str, api_key: str | None, *, as_json: bool) -> None:
+    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  `--help` should not wait
+
+    with asking.connected(address, api_key, _TIMEOUT_S) as client:
+        listed = client.list_models()
+    if as_json:
+        sys.stdout.write(MessageToJson(listed) + "\n")
+    else:
+        output.say("\n".join([*map(output.listed, listed.models), *map(output.route, listed.routes)]))
 
 
 def register(app: typer.Typer) -> None:

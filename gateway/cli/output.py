@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from visiongateway import VisionError
     from visiongateway.v1.call_pb2 import CallInfo
+    from visiongateway.v1.model_pb2 import Model, Route
     from visiongateway.v1.vision_service_pb2 import QuoteCandidate
 
 # A log has no width; tables in it should not be squeezed into 80 columns.
@@ -35,6 +38,20 @@ _errors = _console(stderr=True)
 def say(text: str, *, style: str | None = None) -> None:
     """Prints *text* as it is, without breaking its lines."""
     console.print(text, style=style, soft_wrap=True)
+
+
+def write(pieces: Iterable[str]) -> bool:
+    """Prints *pieces* as they come, and a line break after them; tells whether there were any."""
+    written = False
+    try:
+        for piece in pieces:
+            written = True
+            console.out(plain(piece), end="", highlight=False)
+    finally:
+        # So that why it failed stands on a line of its own.
+        if written:
+            console.out()
+    return written
 
 
 def complain(*lines: str) -> None:
@@ -91,6 +108,25 @@ def cost(info: CallInfo) -> str:
 
     about = "about " if info.cost_basis == COST_BASIS_ESTIMATED else ""
     return about + dollars(info.cost_nano_usd)
+
+
+def listed(found: Model) -> str:
+    """Says in a line what *found* is, whether it can be asked, for what, and for how much."""
+    from visiongateway.v1.model_pb2 import ModelState  # noqa: PLC0415  `--help` should not wait
+
+    state = ModelState.Name(found.state).removeprefix("MODEL_STATE_").replace("_", " ").lower()
+    given, price = found.price, "free"
+    if not given.free:
+        per_million = [given.input_nano_usd_per_token * 1_000_000, given.output_nano_usd_per_token * 1_000_000]
+        price = f"{' / '.join(map(dollars, per_million))} per 1M tokens in / out"
+    what = f"{found.backend}, {found.family}" if found.family else found.backend
+    return plain(f"{found.name}  {state} · {what} · {', '.join(found.tasks)} · {price}")
+
+
+def route(found: Route) -> str:
+    """Says in a line whom *found* leads to, and how the first of them is chosen."""
+    escalates = ", escalates" if found.escalates else ""
+    return plain(f"route {found.name}: {', '.join(found.models)} (by {found.choose}{escalates})")
 
 
 def problem(error: VisionError) -> list[str]:
