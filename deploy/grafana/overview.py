@@ -18,7 +18,7 @@ _GLANCE = Row(
     "At a glance",
     [
         Panel(
-            "Calls",
+            "Calls a second",
             "reqps",
             {f"sum(rate(vision_gateway_requests_total{{{_GR}}}[$__rate_interval]))": "calls"},
             number=True,

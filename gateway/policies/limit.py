@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway import tracing
 from gateway.domain import Urgency
 from gateway.errors import DeadlineExceeded, GatewayError, Overloaded, UpstreamRateLimited
 from gateway.policies import pass_by
@@ -90,13 +91,15 @@ class Limit:
         self._queues: tuple[OrderedDict[_Waiter, None], ...] = tuple(OrderedDict() for _ in Urgency)
         self._limit = concurrency.limit
         metrics.model_limit(name, self._limit)
+        metrics.model_queue(name, 0)
 
     async def answer(self, ask: Ask) -> Answer:
         """Asks the inner model when a place is free, or raises `Overloaded`."""
         if self._inflight < self._limit:
             self._inflight += 1
         else:
-            await self._queue(ask)
+            with tracing.span("queue"):
+                await self._queue(ask)
         inflight, started = self._inflight, self._clock()
         try:
             answer = await self._inner.answer(ask)
