@@ -42,6 +42,11 @@ NOBODY = "127.0.0.1:1"  # A port that nothing listens on.
             {"labels": ["a", "b"], "multi_label": True, "max_labels": 2},
         ),
         (["vqa", "How many?"], "VQA", {"question": "How many?"}),
+        (
+            ["prompt", "Describe it.", "--system", "Be terse."],
+            "Prompt",
+            {"prompt": "Describe it.", "system": "Be terse."},
+        ),
     ],
 )
 def test_every_argument_reaches_its_field(run, scripted_gateway, photo, arguments, rpc, expected):
@@ -53,14 +58,18 @@ def test_every_argument_reaches_its_field(run, scripted_gateway, photo, argument
     assert (result.exit_code, attempt.rpc, sent) == (0, rpc, {"image": DATA_JSON, "options": {}} | expected)
 
 
-def test_more_images_and_a_schema_reach_their_fields(run, scripted_gateway, photo, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "option", "field"),
+    [("vqa", "--answer-schema", "answer_schema"), ("prompt", "--schema", "response_schema")],
+)
+def test_more_images_and_a_schema_reach_their_fields(run, scripted_gateway, photo, tmp_path, command, option, field):
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "object"}')
 
-    run("vqa", photo, "Same?", "--image", photo, "--image", photo, "--answer-schema", schema)
+    run(command, photo, "Same?", "--image", photo, "--image", photo, option, schema)
 
     sent = MessageToDict(scripted_gateway.attempts[0].request, preserving_proto_field_name=True)
-    assert (sent["images"], sent["answer_schema"]) == ([DATA_JSON, DATA_JSON], {"type": "object"})
+    assert (sent["images"], sent[field]) == ([DATA_JSON, DATA_JSON], {"type": "object"})
 
 
 @pytest.mark.parametrize(
@@ -143,6 +152,7 @@ INFO.timing.total.FromMilliseconds(812)
             "cup 0.50\nmug",
         ),
         (["vqa", "How many?"], pb.VQAResponse(answer="Two.", info=INFO), "Two."),
+        (["prompt", "Count them."], pb.PromptResponse(text="Two.", info=INFO), "Two."),
     ],
 )
 def test_an_answer_is_printed_with_model_latency_and_cost(run, scripted_gateway, photo, arguments, response, expected):
