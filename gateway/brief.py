@@ -78,13 +78,13 @@ def _plans(ask: Ask, name: str, profile: Profile) -> tuple[ImagePlan, ...]:
             f"{name} takes at most {profile.max_images} image(s); {len(ask.images)} were sent",
             metadata={"limit": "images", "max_images": str(profile.max_images)},
         )
-    detail = ask.options.image_detail or profile.details[ask.query.rpc]
+    detail = ask.options.image_detail or profile.detail(ask.query)
     most = ask.options.max_image_tokens
     return tuple(profile.plan(image.width_px, image.height_px, detail, most) for image in ask.images)
 
 
 def _wording(ask: Ask, profile: Profile, tasks: Mapping[str, AnyTask], plan: ImagePlan) -> Wording:
-    if profile.takes_query:
+    if profile.takes_query and len(ask.query.parts) == 1:
         query = {"rpc": ask.query.rpc, **asdict(ask.query)}  # type: ignore[call-overload]  # Every Query is a dataclass.
         return Wording(user=orjson.dumps(query).decode(), max_output_tokens=TYPICAL_OUTPUT)
     wording: Wording = tasks[ask.query.rpc].wording(ask.query, profile, plan)

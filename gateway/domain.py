@@ -121,6 +121,23 @@ class Query:
 
     rpc: ClassVar[str]
 
+    @property
+    def parts(self) -> tuple[Query, ...]:
+        """The queries of one task each that it comes to; itself, unless it asks several at once."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralQuery(Query):
+    """Asks *queries*, two or more of one task each, about one image at once."""
+
+    rpc: ClassVar[str] = "Annotate"
+    queries: tuple[Query, ...]
+
+    @property
+    def parts(self) -> tuple[Query, ...]:
+        return self.queries
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

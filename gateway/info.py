@@ -70,6 +70,37 @@ def unanswered(ask: Ask, total_s: float) -> pb.CallInfo:
     return info
 
 
+def shares(info: pb.CallInfo, count: int) -> list[pb.CallInfo]:
+    """Gives each of *count* parts of a call its share of what all of it used and cost; they add up to that exactly."""
+    found = [pb.CallInfo() for _ in range(count)]
+    for index, share in enumerate(found):
+        share.CopyFrom(info)
+        for field in share.usage.DESCRIPTOR.fields:
+            setattr(share.usage, field.name, _share(getattr(info.usage, field.name), index, count))
+        for attempt in share.attempts:
+            attempt.cost_nano_usd = _share(attempt.cost_nano_usd, index, count)
+        share.cost_nano_usd = sum(attempt.cost_nano_usd for attempt in share.attempts)
+    return found
+
+
+def add(info: pb.CallInfo, earlier: pb.CallInfo) -> None:
+    """Adds to *info* what was used and spent *earlier* for the same answer."""
+    attempts = [*earlier.attempts, *info.attempts]
+    del info.attempts[:]
+    info.attempts.extend(attempts)
+    for field in info.usage.DESCRIPTOR.fields:
+        setattr(info.usage, field.name, getattr(info.usage, field.name) + getattr(earlier.usage, field.name))
+    info.cost_nano_usd += earlier.cost_nano_usd
+    is_paid = info.cost_basis == pb.COST_BASIS_FREE and earlier.cost_nano_usd
+    if is_paid or earlier.cost_basis == pb.COST_BASIS_ESTIMATED:
+        info.cost_basis = earlier.cost_basis
+
+
+def _share(amount: int, index: int, count: int) -> int:
+    whole, rest = divmod(amount, count)
+    return whole + (index < rest)
+
+
 def _tell(info: pb.CallInfo, ask: Ask, total_s: float) -> None:
     trace = ask.trace
     info.request_id = ask.request_id

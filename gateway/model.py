@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 # Below this no model answers; starting would only cost.
 _SHORTEST_S = 0.02
-_NO_SAMPLING = Sampling()
 
 
 class ProfiledModel:
@@ -116,7 +115,7 @@ class ProfiledModel:
         wording = told.wording
         options = ask.options
         # A family without sampling settings refuses to be given any: the caller's are then ignored, as documented.
-        sampling = self._profile.sampling.get(ask.query.rpc, _NO_SAMPLING)
+        sampling = self._profile.sampled(ask.query)
         if options.temperature is not None and self._profile.sampling:
             # Whoever asks for a temperature wants sampling, also where the task by itself does without.
             sampling = Sampling(temperature=options.temperature, top_p=sampling.top_p)

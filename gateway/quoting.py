@@ -53,7 +53,7 @@ class Quoter:
         found = self._brief(ask)
         if self._priced(ask, found).max_cost <= allowance:
             return ask
-        wished = ask.options.image_detail or self._profile.details[ask.query.rpc]
+        wished = ask.options.image_detail or self._profile.detail(ask.query)
         least_cost = 0
         for detail in [wished] if ask.options.image_detail else sorted(ImageDetail, reverse=True):
             if detail > wished:
@@ -79,7 +79,7 @@ class Quoter:
         typical = Usage(
             input_text=found.text_tokens,
             input_image=found.image_tokens,
-            output=min(found.max_output_tokens, TYPICAL_OUTPUT),
+            output=min(found.max_output_tokens, TYPICAL_OUTPUT * len(ask.query.parts)),
         )
         plan = found.plans[0]
         return Quote(

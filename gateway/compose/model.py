@@ -19,6 +19,7 @@ from gateway.policies.limit import Limit
 from gateway.policies.pace import Pace
 from gateway.policies.retry import Retry, RetryBudget
 from gateway.quoting import Quoter
+from gateway.tasks import askable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,11 @@ class Shared:
     cache: Caching | None = None
     held: HeldImages | None = None
 
+    @property
+    def askable(self) -> Mapping[str, AnyTask]:
+        """What a model may be asked, by RPC: each task, and several of them at once."""
+        return askable(self.tasks)
+
 
 async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backend: Backend | None = None) -> Candidate:
     """Opens the model of *plan* until *stack* ends, with its policies around it, the outermost last.
@@ -62,7 +68,7 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
     *backend* stands in for the one that the plan names.
     """
     settings, metrics, clock = plan.settings, shared.metrics, shared.clock
-    quoter = Quoter(plan.name, plan.profile, plan.price, shared.tasks)
+    quoter = Quoter(plan.name, plan.profile, plan.price, shared.askable)
     if backend is None:
         backend = await stack.enter_async_context(open_backend(settings.kind, plan.options))
     innermost = ProfiledModel(
@@ -70,7 +76,7 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
         kind=settings.kind,
         backend=backend,
         profile=plan.profile,
-        tasks=shared.tasks,
+        tasks=shared.askable,
         preparer=shared.preparer,
         clock=clock,
     )

@@ -82,10 +82,10 @@ def _escalate(
     def doubts(ask: Ask, answer: Answer) -> Iterator[str]:
         if answer.doubt:
             yield answer.doubt
-        yield from shared.tasks[ask.query.rpc].doubts(answer.response, ask.query, ask.options.category)
+        yield from shared.askable[ask.query.rpc].doubts(answer.response, ask.query, ask.options.category)
 
     def agreement(ask: Ask, first: Answer, second: Answer) -> float:
-        return shared.tasks[ask.query.rpc].agreement(first.response, second.response, ask.query)
+        return shared.askable[ask.query.rpc].agreement(first.response, second.response, ask.query)
 
     sample = None
     if rule:
@@ -107,7 +107,7 @@ def _shadow(candidate: Candidate, settings: ShadowSettings, shared: Shared) -> S
         share=settings.share,
         max_inflight=settings.max_inflight,
         max_queue=settings.max_queue,
-        agreement=lambda rpc, first, second, query: shared.tasks[rpc].agreement(first, second, query),
+        agreement=lambda rpc, first, second, query: shared.askable[rpc].agreement(first, second, query),
         metrics=shared.metrics,
         clock=shared.clock,
         random=shared.random,

@@ -105,6 +105,10 @@ class Route:
             raise _nobody_can(unable)
         return list(costs)
 
+    def serves(self, rpc: str) -> bool:
+        """Tells whether there is a route that is named after *rpc*."""
+        return rpc.lower() in self._routes
+
     async def ready(self) -> bool:
         """Tells whether any model is ready."""
         return any([await candidate.model.ready() for candidate in self._candidates.values()])

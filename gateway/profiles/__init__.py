@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Literal
 
-from gateway.domain import ImageDetail, ImagePlan
+from gateway.domain import ImageDetail, ImagePlan, Query
 from gateway.pricing import Price
 
 
@@ -105,6 +105,15 @@ class Profile:
     read: Callable[[str], str] = str
     streamed: Callable[[], Callable[[str], str]] = lambda: str
     escape: Callable[[str], str] = str
+
+    def detail(self, query: Query) -> ImageDetail:
+        """Gives how much of the image *query* wants seen, where the caller does not say: the most of its parts."""
+        return max(self.details[part.rpc] for part in query.parts)
+
+    def sampled(self, query: Query) -> Sampling:
+        """Gives the sampling for *query*, that of its parts that leaves the least to chance."""
+        found = (self.sampling.get(part.rpc, Sampling()) for part in query.parts)
+        return min(found, key=lambda each: math.inf if each.temperature is None else each.temperature)
 
 
 def load(family: str) -> Profile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -103,6 +103,10 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
         """Lists the images of *request* with their field paths, the one that boxes speak of first."""
         return [("image", request.image)]
 
+    def combines(self, query: QueryT) -> bool:
+        """Tells whether a model may be asked *query* together with others about the same image."""
+        return True
+
     def streams(self, query: QueryT) -> bool:
         """Tells whether what a model writes for *query* is text that can be handed over word by word."""
         return False
@@ -113,6 +117,12 @@ class Task(ABC, Generic[RequestT, QueryT, ResponseT]):
 
 
 AnyTask = Task[Any, Any, Any]
+
+
+def askable(tasks: Mapping[str, AnyTask]) -> dict[str, AnyTask]:
+    """Gives what models are asked, by RPC: each of *tasks*, and several of them at once."""
+    several: AnyTask = import_module(f"{__name__}._several").Several(tasks)
+    return {**tasks, several.rpc: several}
 
 
 def load() -> dict[str, AnyTask]:

@@ -102,6 +102,10 @@ class Prompt(Task[pb.PromptRequest, PromptQuery, pb.PromptResponse]):
         elif doubts.is_empty(json_format.MessageToDict(response.structured)):
             yield Doubt.EMPTY_FIELDS
 
+    def combines(self, query: PromptQuery) -> bool:
+        # The rules of one prompt are not for the other tasks, and its schema's references are to its own root.
+        return not query.system and query.response_schema is None
+
     def agreement(self, first: pb.PromptResponse, second: pb.PromptResponse, query: PromptQuery) -> float:
         if query.response_schema is not None:
             return agreement.of_fields(*(json_format.MessageToDict(each.structured) for each in (first, second)))

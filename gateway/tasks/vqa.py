@@ -111,6 +111,10 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
         if sort in _MISSING and not sort.said(words(response.answer)):
             yield _MISSING[sort]
 
+    def combines(self, query: VQAQuery) -> bool:
+        # A schema of the caller's stands alone: its references are to its own root.
+        return query.answer_schema is None
+
     def agreement(self, first: pb.VQAResponse, second: pb.VQAResponse, query: VQAQuery) -> float:
         if query.answer_schema is not None:
             return agreement.of_fields(*(json_format.MessageToDict(each.structured_answer) for each in (first, second)))

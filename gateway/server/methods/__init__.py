@@ -37,6 +37,10 @@ class Routing(Protocol):
         """Lists the models that are *named*, or every one that can answer *ask*; raises for unknown names."""
         ...
 
+    def serves(self, rpc: str) -> bool:
+        """Tells whether there is a route that is named after *rpc*."""
+        ...
+
 
 class Method(Protocol):
     """One RPC."""
@@ -80,7 +84,7 @@ def bind(
     ]
     methods += [
         QuoteMethod(tasks, pipeline, routing.offers),
-        AnnotateMethod(tasks, pipeline),
+        AnnotateMethod(tasks, pipeline, combines=routing.serves(AnnotateMethod.rpc)),
         CompareMethod(tasks, pinned, routing.able),
         listing,
     ]

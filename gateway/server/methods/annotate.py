@@ -6,16 +6,17 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gateway import info
 from gateway.domain import Trace
 from gateway.errors import GatewayError, InvalidField, Violation
 from gateway.server import status, validate
-from gateway.server.methods import parts
+from gateway.server.methods import combine, parts
 from gateway.server.methods.asked import answered, asked
 from visiongateway.v1 import vision_service_pb2 as pb
 from visiongateway.v1.call_pb2 import CallOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gateway.domain import Ask, Options, SourceImage
     from gateway.pipeline import Call, Pipeline
@@ -32,9 +33,10 @@ class AnnotateMethod:
     rpc = "Annotate"
     request = pb.AnnotateRequest
 
-    def __init__(self, tasks: Mapping[str, AnyTask], pipeline: Pipeline) -> None:
-        """Knows the requests of *tasks*."""
+    def __init__(self, tasks: Mapping[str, AnyTask], pipeline: Pipeline, *, combines: bool) -> None:
+        """Knows the requests of *tasks*; with *combines*, several of them are put to a model at once."""
         self._tasks = tasks
+        self._combines = combines
         self._pipeline = pipeline
 
     def check(self, request: Any) -> Options:
@@ -65,12 +67,11 @@ class AnnotateMethod:
             for at, each in _numbered(request.tasks)
         ]
         del request
+        traces = [ask.trace for _, ask in asks]
         try:
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(self._result(name, ask, call)) for name, ask in asks]
+            results = await self._results(asks, call, traces)
         finally:
-            parts.note(call, (ask.trace for _, ask in asks))
-        results = [each.result() for each in running]
+            parts.note(call, traces)
         together = self._pipeline.record(replace(asks[0][1], trace=call.trace), call.received_at)
         answer = pb.AnnotateResponse(results=results, usage=together.usage, cost_nano_usd=together.cost_nano_usd)
         await emit(answer)
@@ -88,11 +89,57 @@ class AnnotateMethod:
         own = replace(call, options=validate.options(_merged(shared, inner.options)))
         return name, await self._pipeline.ask(task, inner, own, at=f"{at}{name}.", first=image)
 
-    async def _result(self, name: str, ask: Ask, call: Call) -> pb.AnnotateResult:
-        ended = await parts.outcome(self._pipeline, ask, call, self.rpc)
+    async def _results(
+        self, asks: Sequence[tuple[str, Ask]], call: Call, traces: list[Trace]
+    ) -> list[pb.AnnotateResult]:
+        """Gives the results in order; what is asked for several tasks at once has its own among *traces*."""
+        alone = [[index] for index in range(len(asks))]
+        groups = combine.groups([ask for _, ask in asks], self._tasks) if self._combines else alone
+        async with asyncio.TaskGroup() as group:
+            running = [
+                group.create_task(self._group([asks[each] for each in places], call, traces)) for places in groups
+            ]
+        found: dict[int, pb.AnnotateResult] = {}
+        for places, each in zip(groups, running, strict=True):
+            found.update(zip(places, each.result(), strict=True))
+        return [found[index] for index in range(len(asks))]
+
+    async def _group(self, asks: Sequence[tuple[str, Ask]], call: Call, traces: list[Trace]) -> list[pb.AnnotateResult]:
+        if len(asks) == 1:
+            name, ask = asks[0]
+            return [_result(name, await parts.outcome(self._pipeline, ask, call, self.rpc))]
+        several = combine.together([ask for _, ask in asks], call.received_at)
+        traces.append(several.trace)
+        ended = await parts.outcome(self._pipeline, several, call, self.rpc)
         if isinstance(ended, GatewayError):
-            return pb.AnnotateResult(status=status.of(ended))
-        return pb.AnnotateResult(answer=answered(name, ended))
+            whole, responses = self._pipeline.record(several, call.received_at), [None] * len(asks)
+        else:
+            whole, responses = ended.info, ended.responses
+        async with asyncio.TaskGroup() as group:
+            running = [
+                group.create_task(self._of_group(name, ask, response, share, several.trace, call))
+                for (name, ask), response, share in zip(asks, responses, info.shares(whole, len(asks)), strict=True)
+            ]
+        return [each.result() for each in running]
+
+    async def _of_group(
+        self, name: str, ask: Ask, response: Any, share: CallInfo, earlier: Trace, call: Call
+    ) -> pb.AnnotateResult:
+        """Gives what the model answered to one of several tasks, or asks that one by itself."""
+        if response is not None:
+            response.info.CopyFrom(share)
+            return _result(name, response)
+        combine.precede(ask.trace, earlier)
+        ended = await parts.outcome(self._pipeline, ask, call, self.rpc)
+        if not isinstance(ended, GatewayError):
+            info.add(ended.info, share)
+        return _result(name, ended)
+
+
+def _result(name: str, ended: Any) -> pb.AnnotateResult:
+    if isinstance(ended, GatewayError):
+        return pb.AnnotateResult(status=status.of(ended))
+    return pb.AnnotateResult(answer=answered(name, ended))
 
 
 def _numbered(tasks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
