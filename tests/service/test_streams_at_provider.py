@@ -61,7 +61,7 @@ async def test_a_stream_has_the_words_in_order_and_the_bill_of_the_call_that_com
 
 
 async def test_streams_at_once_neither_lose_nor_mix_a_word(start_gateway, gpt, aimock, picture):
-    words = {f"question {number}": f"Answer number {number} " * 8 for number in range(32)}
+    words = {f"question {number}": " ".join([f"Answer number {number}"] * 8) for number in range(32)}
     for question, answer in words.items():
         fixture = {"match": {"userMessage": question + "?"}, "response": {"content": answer}, "chunkSize": 3}
         aimock.add(fixture)
@@ -74,7 +74,7 @@ async def test_streams_at_once_neither_lose_nor_mix_a_word(start_gateway, gpt, a
 
     told = await asyncio.gather(*map(ask, words))
 
-    assert told == [(answer, answer.strip()) for answer in words.values()]
+    assert told == [(answer, answer) for answer in words.values()]
 
 
 async def test_a_stream_cut_after_its_first_word_is_data_loss_and_called_partial(start_gateway, gpt, llmock, picture):
