@@ -19,7 +19,6 @@ pytest_plugins = [
     "tests.fixtures.prometheus",
     "tests.fixtures.running_gateway",
     "tests.fixtures.settings_file",
-    "tests.fixtures.otlp",
     "tests.fixtures.tap",
     "tests.fixtures.triton",
     "tests.fixtures.stock_llmapi",
