@@ -32,7 +32,7 @@ def test_the_models_of_the_settings_are_priced_as_they_say(costs, tmp_path):
         line for line in costs("--settings", str(file), "--size", "640x427").stdout.splitlines() if "| own |" in line
     ]
 
-    assert len(rows) == 5
+    assert len(rows) == 6
     # 128 image tokens, the words, and 176 tokens of an answer, at a thousandth of a dollar each.
     assert rows[0].startswith("| own | Caption | **$0.3")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import doctest
+import re
 import textwrap
+from pathlib import Path
 
 import grpc
 import pytest
@@ -73,6 +75,22 @@ async def test_the_examples_of_the_asyncio_client_are_true(address, capsys, name
     code = examples(AsyncVisionClient)[name]
     async with AsyncVisionClient(address) as client:
         assert await outputs(code, {"client": client}, capsys) == [each.want.rstrip("\n") for each in code]
+
+
+async def test_the_example_of_the_clients_page_is_true(scripted_gateway, tmp_path, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "clients" / "README.md"
+    (source,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8image")
+    info = call_pb2.CallInfo(cost_nano_usd=42)
+    answer = pb.StreamVQAResponse(answer=pb.VQAResponse(info=info))
+    scripted_gateway.script("StreamVQA", [pb.StreamVQAResponse(delta="It sleeps."), answer])
+    source = source.replace("gateway:50051", scripted_gateway.address)
+
+    code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    await eval(code, {"AsyncVisionClient": AsyncVisionClient})  # noqa: S307  what our own page says
+
+    assert capsys.readouterr().out == "It sleeps.42\n"
 
 
 def test_there_are_examples_of_what_comes_in_pieces():

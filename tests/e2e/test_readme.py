@@ -77,6 +77,9 @@ def shell(gateway, tmp_path):
 EXPECTED = {
     ".venv/bin/vision-gateway detect": r"^cat 0\.9",
     ".venv/bin/vision-gateway vqa": r'"answer": "1 cat',
+    ".venv/bin/vision-gateway caption": r"^The picture shows a cat[^\n]*\nembedded · ",
+    ".venv/bin/vision-gateway compare": r"^cat 0\.9",
+    ".venv/bin/vision-gateway models": r"^embedded  ready · triton, embedded · .*Caption.* · free",
     "grpcurl -plaintext 127.0.0.1:50051 list": r"VisionService\.Caption",
     "echo": r'"text": "The picture shows a cat',
     "vision-gateway check-settings": r"is fine",
@@ -94,15 +97,27 @@ async def test_every_command_of_the_readme_does_what_it_says(shell, command):
     assert code == 0
 
 
-async def test_the_python_of_the_readme_finds_the_cat(gateway, tmp_path):
-    (code,) = blocks("README.md", "python")
-    script = tmp_path / "call.py"
+async def run_python(code, gateway, folder):
+    """Gives what *code* prints, with the address of the gateway that runs."""
+    script = folder / "call.py"
     script.write_text(code.replace("127.0.0.1:50051", gateway.addresses.grpc))
-
     process = await asyncio.create_subprocess_exec(sys.executable, script, cwd=ROOT, stdout=subprocess.PIPE)
-    said = (await asyncio.wait_for(process.communicate(), 60))[0].decode()
+    return (await asyncio.wait_for(process.communicate(), 60))[0].decode()
+
+
+async def test_the_python_of_the_readme_finds_the_cat(gateway, tmp_path):
+    code, _ = blocks("README.md", "python")
+    said = await run_python(code, gateway, tmp_path)
 
     assert re.search(r"^cat 0\.0\d+ 0\.0\d+ 0\.9\d+ 0\.9\d+\nembedded 0 nano-USD$", said, re.MULTILINE), said
+
+
+async def test_the_python_of_the_readme_streams_and_compares(gateway, tmp_path):
+    _, code = blocks("README.md", "python")
+
+    said = await run_python(code, gateway, tmp_path)
+
+    assert re.search(r"^The picture shows a cat.*\nby embedded\nembedded \['cat'\] 0\n\[\]$", said, re.MULTILINE), said
 
 
 async def test_the_command_of_the_errors_page_is_refused_by_name(shell):
