@@ -100,6 +100,7 @@ async def run(
             readiness=readiness,
             max_message_bytes=settings.images.max_mib * MIB + _REST_OF_MESSAGE,
             max_deadline_s=server.max_deadline_s,
+            reflects=server.reflection,
         )
         await readiness.look()
         look_every = lambda: generations.now.settings.server.readiness_interval_s  # noqa: E731  two watches share it
@@ -120,8 +121,11 @@ async def run(
                 reload.follow(),
             )
         )
-        http_port = await stack.enter_async_context(http.serve(http.app(registry, readiness), server.http_address))
-        grpc_port = await listener.start(server.grpc_address)
+        application = http.app(registry, readiness, generations.check_scrape)
+        certificates = generations.certificates
+        http_tls = certificates.for_http() if certificates and server.tls and server.tls.http else None
+        http_port = await stack.enter_async_context(http.serve(application, server.http_address, http_tls))
+        grpc_port = await listener.start(server.grpc_address, certificates.for_grpc() if certificates else None)
         try:
             if started:
                 await started(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import ClassVar, Protocol, TypeAlias
 
+from gateway.rights import Rights
 from gateway.usage import Usage
 
 # Seconds on a monotonic clock. Injected wherever time matters, so that no test sleeps.
@@ -268,7 +269,7 @@ class Ask:
     *deadline* is on the injected clock. *last_resort* says that nobody else is left to ask: every model is paused.
     *has_next* says that another model is asked should this one fail. *sink* takes the text as it is written, where the
     caller wants it so. *quotes* has what was priced already, by model and for what exactly, so that no policy does so
-    again.
+    again. *rights* are those of the principal.
     """
 
     query: Query
@@ -278,6 +279,7 @@ class Ask:
     request_id: str
     trace: Trace = field(default_factory=Trace)
     principal: str = "anonymous"
+    rights: Rights = field(default_factory=Rights)
     last_resort: bool = False
     has_next: bool = False
     sink: Sink | None = None

@@ -7,6 +7,7 @@ GatewayError
 ├── UnknownDigest                                      an image must be sent again
 ├── UnsupportedByModel, CostAboveLimit                 no model can or may do it
 ├── Unauthenticated                                    the caller is nobody known
+├── Forbidden                                          who it is may not do this
 ├── QuotaExceeded
 │   └── BudgetExceeded, RateLimited                    the caller has had its share
 ├── StoreUnavailable                                   what was spent cannot be looked at
@@ -158,10 +159,22 @@ class CostAboveLimit(GatewayError):
 
 
 class Unauthenticated(GatewayError):
-    """The call has no key that the gateway knows, and needs one."""
+    """The call has a wrong credential, or none where it needs one; metadata `cause` says which of a closed set."""
 
     code = StatusCode.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"
+
+    def __init__(self, message: str, *, cause: str) -> None:
+        """*cause* is one of a closed set, such as `unknown_key`."""
+        super().__init__(message, metadata={"cause": cause})
+        self.cause = cause
+
+
+class Forbidden(GatewayError):
+    """The principal may not do this; metadata `rule` names the setting of its that says so."""
+
+    code = StatusCode.PERMISSION_DENIED
+    reason = "FORBIDDEN"
 
 
 class QuotaExceeded(GatewayError):

@@ -10,6 +10,7 @@ from gateway import info
 from gateway.domain import Ask, Options, Trace
 from gateway.errors import InvalidImage, UnknownDigest
 from gateway.imaging import inspect
+from gateway.rights import Rights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ class Call:
     request_id: str
     received_at: float
     options: Options = field(default_factory=Options)
+    rights: Rights = field(default_factory=Rights)
     trace: Trace = field(default_factory=Trace)
 
 
@@ -81,11 +83,13 @@ class Pipeline:
         first: SourceImage | None = None,
         header_only: bool = False,
     ) -> Ask:
-        """Says what *request* asks, its images checked; raises `InvalidImage` and `UnknownDigest`.
+        """Says what *request* asks, its images checked; raises `InvalidImage`, `UnknownDigest` and `Forbidden`.
 
         *at* goes before the path of each image. *first*, where given, is in place of its `image`. With *header_only* it
         can be priced but not answered.
         """
+        rights, options = call.rights, call.options
+        rights.check_task(task.rpc)
         given = [(f"{at}{path}", image) for path, image in task.images(request)]
         images = [] if first is None else [first]
         with self._rejections():
@@ -94,15 +98,16 @@ class Pipeline:
         return Ask(
             query=task.query(request),
             images=tuple(images),
-            options=call.options,
+            options=replace(options, local_only=True) if rights.local_only else options,
             deadline=call.deadline,
             request_id=call.request_id,
             trace=call.trace,
             principal=call.principal,
+            rights=rights,
         )
 
     async def image(self, rpc: str, path: str, image: Image, call: Call, *, header_only: bool = False) -> SourceImage:
-        """Checks the image at *path* of a request of *rpc*; raises `InvalidImage` and `UnknownDigest`."""
+        """Checks the image at *path* of a request of *rpc*; raises `InvalidImage`, `UnknownDigest` and `Forbidden`."""
         held = self._held
         if image.HasField("digest"):
             data = await held.find(call.principal, image.digest) if held else None
@@ -110,8 +115,12 @@ class Pipeline:
                 raise UnknownDigest(
                     "no image that you sent lately has this digest here; send its bytes", metadata={"field": path}
                 )
+            call.rights.check_image(len(data), path)
             return inspect(data, self._limits, field=path, header_only=header_only)
-        source = inspect(image.data, self._limits, field=path, header_only=header_only)
+        # Read whole once: each reading of a field of bytes makes a copy.
+        data = image.data
+        call.rights.check_image(len(data), path)
+        source = inspect(data, self._limits, field=path, header_only=header_only)
         self._metrics.image_received(rpc, len(source.data))
         if held:
             held.hold(call.principal, source.data)

@@ -16,6 +16,9 @@ _FIXED = (
     "server.max_deadline_s",
     "server.log_format",
     "server.reload",
+    "server.tls.client_auth",
+    "server.tls.http",
+    "server.reflection",
     "images.workers",
     "images.timeout_s",
     "ledger",
@@ -23,6 +26,8 @@ _FIXED = (
     "budgets.on_crash",
     "cache",
 )
+# As a whole, not what is in it: the files may be others.
+_WHETHER_TLS = "server.tls"
 
 
 def changes(before: Settings, after: Settings) -> dict[str, str]:
@@ -38,7 +43,7 @@ def needs_restart(changed: Mapping[str, str], first: Settings, after: Settings) 
     problems = [
         f"{name} needs a restart"
         for name in changed
-        if any(name == fixed or name.startswith(f"{fixed}.") for fixed in _FIXED)
+        if name == _WHETHER_TLS or any(name == fixed or name.startswith(f"{fixed}.") for fixed in _FIXED)
     ]
     most = first.images.max_mib
     if after.images.max_mib > most:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from gateway.backends import open_backend
-from gateway.compose import principals
+from gateway.compose import door as doors, principals
 from gateway.compose.leases import Leases
 from gateway.compose.listing import listing
 from gateway.compose.model import open_model
 from gateway.compose.routing import open_routing
+from gateway.errors import Forbidden
 from gateway.imaging import Limits
 from gateway.pipeline import Pipeline
 from gateway.server import methods
 from gateway.server.service import Serving
+from gateway.server.tls import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gateway.backends import Backend
+    from gateway.compose.door import Door
     from gateway.compose.model import Shared
     from gateway.compose.plan import Plan
     from gateway.compose.principals import Counted
     from gateway.policies import Candidate, Model
+    from gateway.server.identity import Credentials
     from gateway.settings import ImageSettings, Settings
 
 MIB = 1 << 20
@@ -57,6 +61,7 @@ class Generation:
         settings: Settings,
         plans: Mapping[str, Plan],
         models: Mapping[str, Model],
+        door: Door,
         serving: Serving,
         stack: AsyncExitStack,
     ) -> None:
@@ -64,7 +69,8 @@ class Generation:
         self.settings = settings
         self.plans = plans
         self.models = models
-        self._serving = serving
+        self.door = door
+        self.serving = serving
         self._stack = stack
         self._calls = 0
         self._is_over = False
@@ -72,7 +78,7 @@ class Generation:
 
     def __enter__(self) -> Serving:
         self._calls += 1
-        return self._serving
+        return self.serving
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -105,6 +111,8 @@ class Generations:
         self._counted = counted
         self._backends: Leases[Backend] = Leases()
         self._models: Leases[Candidate] = Leases(gone=shared.metrics.forget_model)
+        # None where the ports are in plain text.
+        self.certificates: Certificates | None = None
         self._now: Generation | None = None
         self._ending: dict[asyncio.Task[None], Generation] = {}
 
@@ -128,9 +136,19 @@ class Generations:
             raise RuntimeError("no generation was entered")
         return self._now
 
+    def check_scrape(self, given: Credentials) -> None:
+        """Raises `Unauthenticated` or `Forbidden` unless the metrics may be read with the credentials *given*."""
+        allowed = self.now.settings.server.metrics_principals
+        if allowed and self.now.serving.turnstile.principal(given) not in allowed:
+            raise Forbidden("you may not read the metrics", metadata={"rule": "metrics_principals"})
+
     async def open(self, settings: Settings, plans: Mapping[str, Plan]) -> Generation:
-        """Makes one, which no call enters yet; models whose plans are in use already are shared with those who do."""
+        """Makes one, which no call enters yet; models whose plans are in use already are shared with those who do.
+
+        Raises `SettingsError` with every problem of the files of the door.
+        """
         shared = self._shared
+        door = await asyncio.to_thread(doors.read, settings)
         async with AsyncExitStack() as stack:
             for plan in plans.values():
                 # First: where one cannot be opened, the metrics show nothing of models that are not in use.
@@ -152,15 +170,21 @@ class Generations:
             )
             serving = Serving(
                 methods.bind(shared.tasks, pipeline, pinned, route, listing(settings, plans, candidates, shared)),
-                principals.turnstile(settings, self._counted, shared.metrics),
+                principals.turnstile(settings, door.identity, self._counted, shared.metrics),
                 settings.server,
+                door.rights,
             )
             models = {name: candidate.model for name, candidate in candidates.items()}
-            return Generation(settings, plans, models, serving, stack.pop_all())
+            return Generation(settings, plans, models, door, serving, stack.pop_all())
 
     def enter(self, generation: Generation) -> None:
         """From now on calls enter *generation*; the one before ends with its last call."""
         before, self._now = self._now, generation
+        if material := generation.door.tls:
+            if self.certificates:
+                self.certificates.hold(material)
+            else:
+                self.certificates = Certificates(material, self._shared.metrics)
         self._counted.limit(generation.settings)
         if self._shared.held:
             images = generation.settings.images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from gateway import profiles, tasks
 from gateway.backends import parse_options
+from gateway.compose.files import digests
 from gateway.pricing import FREE, Price, per_gpu_hour, per_million
 from gateway.quoting import Quoter
+from gateway.server.service import RPCS
 from gateway.settings import GpuPriceSettings, Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def quoters(settings: Settings) -> dict[str, tuple[Quoter, Profile]]:
 
     Raises `SettingsError` with every problem of the models.
     """
-    known = tasks.load()
+    known = tasks.askable(tasks.load())
     return {
         name: (Quoter(name, plan.profile, plan.price, known), plan.profile) for name, plan in plans(settings).items()
     }
@@ -94,6 +95,9 @@ def _read(settings: Settings) -> tuple[list[Plan], list[str]]:
     found: list[Plan] = []
     problems: list[str] = []
     rpcs = ", ".join(tasks.load())
+    for name, principal in settings.principals.items():
+        if others := sorted(set(principal.rpcs or ()).difference(RPCS)):
+            problems.append(f"principals.{name}.rpcs: no RPC is named {', '.join(others)}; there are {', '.join(RPCS)}")
     for name, model in settings.models.items():
         if unknown := set(model.tasks or ()).difference(rpcs.split(", ")):
             problems.append(f"models.{name}.tasks: no RPC is named {', '.join(sorted(unknown))}; there are {rpcs}")
@@ -109,7 +113,7 @@ def _read(settings: Settings) -> tuple[list[Plan], list[str]]:
         except (LookupError, ValueError) as exc:
             problems.append(f"models.{name}: {exc.args[0]}")
         else:
-            found.append(Plan(name, model, options, profile, price, {path: _digest(path) for path in _paths(options)}))
+            found.append(Plan(name, model, options, profile, price, digests(_paths(options))))
     return found, problems
 
 
@@ -137,11 +141,3 @@ def _paths(options: BaseModel) -> Iterator[Path]:
             yield value
         elif isinstance(value, BaseModel):
             yield from _paths(value)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        # Who opens it says so.
-        return ""

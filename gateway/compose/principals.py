@@ -13,7 +13,6 @@ from gateway.budget import Window
 from gateway.budget.shielded import Shielded
 from gateway.policies.budget import Budgets
 from gateway.policies.pace import TokenRates
-from gateway.server.identity import ANONYMOUS, Identity
 from gateway.server.turnstile import Allowance, Turnstile
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from gateway.budget import Store
     from gateway.metrics import Metrics
+    from gateway.server.identity import Identity
     from gateway.settings import Settings
 
 
@@ -102,16 +102,13 @@ def _open_rates(settings: Settings, stack: AsyncExitStack) -> Storage:
     )
 
 
-def turnstile(settings: Settings, counted: Counted, metrics: Metrics) -> Turnstile:
-    """Gives what tells callers apart and bounds how often, and how often at once, each may call."""
-    principals = settings.principals
+def turnstile(settings: Settings, identity: Identity, counted: Counted, metrics: Metrics) -> Turnstile:
+    """Gives what bounds how often, and how often at once, each of those that *identity* tells apart may call."""
     return Turnstile(
-        Identity(
-            {key: name for name, principal in principals.items() for key in principal.key_sha256},
-            anonymous=ANONYMOUS in principals,
-        ),
+        identity,
         allowances={
-            name: Allowance(principal.requests_per_s, principal.max_inflight) for name, principal in principals.items()
+            name: Allowance(principal.requests_per_s, principal.max_inflight)
+            for name, principal in settings.principals.items()
         },
         store=counted.store,
         rates=counted.rates,

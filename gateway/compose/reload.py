@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
+from gateway.compose import door as doors
 from gateway.compose.changes import changes, needs_restart
 from gateway.compose.plan import plans
 from gateway.server import log
@@ -81,8 +82,8 @@ class Reload:
     async def _apply(self) -> dict[str, str]:
         """Gives what changed, by dotted name."""
         before = self._generations.now
-        settings, found = await asyncio.to_thread(self._read)
-        changed = changes(before.settings, settings) | _other_files(before, found)
+        settings, found, files = await asyncio.to_thread(self._read)
+        changed = changes(before.settings, settings) | _other_files(before, found) | _other_door(before, files)
         if problems := needs_restart(changed, self._first, settings):
             raise SettingsError(problems)
         if not changed:
@@ -103,12 +104,13 @@ class Reload:
         self._metrics.settings_applied(self._now())
         return changed
 
-    def _read(self) -> tuple[Settings, dict[str, Plan]]:
+    def _read(self) -> tuple[Settings, dict[str, Plan], dict[Path, str]]:
         settings = self._source.load()
-        return settings, plans(settings)
+        return settings, plans(settings), doors.files(settings)
 
     def _files(self) -> list[Path]:
-        return [path for plan in self._generations.now.plans.values() for path in plan.files]
+        now = self._generations.now
+        return [*now.door.files, *(path for plan in now.plans.values() for path in plan.files)]
 
     def _refused(self, trigger: Trigger, problems: list[str]) -> Outcome:
         self._metrics.settings_reload("refused")
@@ -124,4 +126,14 @@ def _other_files(before: Generation, found: dict[str, Plan]) -> dict[str, str]:
         for name in sorted(kept)
         for path, digest in found[name].files.items()
         if before.plans[name].files.get(path, digest) != digest
+    }
+
+
+def _other_door(before: Generation, files: dict[Path, str]) -> dict[str, str]:
+    """Names the files of the door, such as a certificate, that have other contents than when they were read."""
+    known = before.door.files
+    return {
+        f"the door (the contents of {path})": "changed"
+        for path, digest in files.items()
+        if known.get(path, digest) != digest
     }

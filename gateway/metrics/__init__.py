@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.metrics.calls import CallMetrics
+from gateway.metrics.door import DoorMetrics
 from gateway.metrics.models import ModelMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.routing import RoutingMetrics
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-class Metrics(CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
+class Metrics(CallMetrics, DoorMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
     """The gateway's instruments on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers every instrument with *registry*, once per process."""
-        for part in (CallMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
+        for part in (CallMetrics, DoorMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
             part.__init__(self, registry)
 
     def forget_model(self, model: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.domain import Offer
-from gateway.errors import GatewayError, UnknownModel, UnsupportedByModel
+from gateway.errors import Forbidden, GatewayError, UnknownModel, UnsupportedByModel
 from gateway.policies import pass_by
 from gateway.policies._order import Order, Rule
 
@@ -65,7 +65,8 @@ class Route:
     async def answer(self, ask: Ask) -> Answer:
         """Asks the chosen models in turn.
 
-        Raises `UnknownModel` for a name that is not configured, and `UnsupportedByModel` where no model can.
+        Raises `UnknownModel` for a name that is not configured, `Forbidden` for what its principal may not use, and
+        `UnsupportedByModel` where no model can.
         """
         choice = self._choose(ask, draws=True)
         for name, cause in choice.unable.items():
@@ -77,7 +78,7 @@ class Route:
     def offers(self, ask: Ask) -> list[Offer]:
         """Prices *ask* at each model that would be asked, in that order, then names those that cannot.
 
-        Where chance decides, in the likeliest order. Raises like `answer` for an unknown name.
+        Where chance decides, in the likeliest order. Raises like `answer` for a name.
         """
         choice = self._choose(ask, draws=False)
         rpc = ask.query.rpc
@@ -90,14 +91,18 @@ class Route:
     def able(self, ask: Ask, named: Sequence[str] = ()) -> list[str]:
         """Lists the models that are *named*, or where none is, every configured one that can answer *ask*.
 
-        Routes do not matter. Raises `UnknownModel`, and `UnsupportedByModel` where none is named and none can.
+        Routes do not matter. Raises `UnknownModel`, `Forbidden`, and `UnsupportedByModel` where none is named and none
+        can.
         """
         for name in named:
-            if name not in self._candidates:
-                raise _unknown("model", name, self._candidates)
+            self._named(ask, name)
         if named:
             return list(named)
-        allowed = [each for each in self._candidates.values() if each.local or not ask.options.local_only]
+        allowed = [
+            each
+            for each in self._candidates.values()
+            if (each.local or not ask.options.local_only) and ask.rights.may_ask(each.name)
+        ]
         if not allowed:
             raise UnsupportedByModel("no local model is configured, and local_only keeps this call from the others")
         costs, unable = _priced(allowed, ask)
@@ -128,9 +133,11 @@ class Route:
         options = ask.options
         pinned, name = self._pinned(ask), self._name(ask)
         rule = self._routes[name]
-        listed = [self._candidates[model] for model in rule.models]
+        listed = [self._candidates[model] for model in rule.models if ask.rights.may_ask(model)]
         if pinned:
             listed = [pinned, *(each for each in listed if each is not pinned)] if options.allow_fallback else [pinned]
+        if not listed:
+            raise Forbidden(f"the route {name!r} has no model that you may ask", metadata={"rule": "models"})
         if options.local_only:
             listed = [candidate for candidate in listed if candidate.local]
             if not listed:
@@ -150,16 +157,24 @@ class Route:
 
     def _pinned(self, ask: Ask) -> Candidate | None:
         pinned = ask.options.model
-        if pinned and pinned not in self._candidates:
-            raise _unknown("model", pinned, self._candidates)
-        return self._candidates[pinned] if pinned else None
+        return self._named(ask, pinned) if pinned else None
+
+    def _named(self, ask: Ask, name: str) -> Candidate:
+        if name not in self._candidates:
+            raise _unknown("model", name, filter(ask.rights.may_ask, self._candidates))
+        ask.rights.check_model(name)
+        return self._candidates[name]
 
     def _name(self, ask: Ask) -> str:
-        name = ask.options.route
-        if name and name not in self._routes:
-            raise _unknown("route", name, self._routes)
-        rpc = ask.query.rpc.lower()
-        return name or (rpc if rpc in self._routes else DEFAULT)
+        name, rights = ask.options.route, ask.rights
+        if name:
+            if name not in self._routes:
+                raise _unknown("route", name, filter(rights.may_follow, self._routes))
+            rights.check_route(name)
+            return name
+        usual = [ask.query.rpc.lower(), DEFAULT, *(rights.routes or ())]
+        # Settings that bound the routes name one at least, and none that is not there.
+        return next(each for each in usual if each in self._routes and rights.may_follow(each))
 
 
 def _priced(candidates: Iterable[Candidate], ask: Ask) -> tuple[dict[str, int], dict[str, UnsupportedByModel]]:
@@ -168,7 +183,7 @@ def _priced(candidates: Iterable[Candidate], ask: Ask) -> tuple[dict[str, int], 
     unable: dict[str, UnsupportedByModel] = {}
     rpc = ask.query.rpc
     for candidate in candidates:
-        if candidate.tasks is not None and rpc not in candidate.tasks:
+        if candidate.tasks is not None and not {part.rpc for part in ask.query.parts} <= candidate.tasks:
             served = ", ".join(sorted(candidate.tasks))
             unable[candidate.name] = UnsupportedByModel(f"{candidate.name} is not asked for {rpc}, only for {served}")
             continue

@@ -115,7 +115,8 @@ class Shadow:
     def _may_see(self, ask: Ask) -> bool:
         candidate = self._candidate
         serves = candidate.tasks is None or ask.query.rpc in candidate.tasks
-        return serves and (candidate.local or not ask.options.local_only)
+        allowed = (candidate.local or not ask.options.local_only) and ask.rights.may_ask(candidate.name)
+        return serves and allowed
 
     def _start(self, call: _Call) -> None:
         task = asyncio.create_task(self._make(call))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from anyio import CapacityLimiter, to_thread
@@ -13,16 +13,24 @@ from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import gateway
+from gateway.errors import Forbidden, Unauthenticated
+from gateway.server.identity import Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from ssl import SSLContext
 
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
 
     from gateway.server.readiness import Readiness
+
+# Under this name a request has the certificate of whoever makes it, as `ssl` gives it; verified.
+_CERTIFICATE = "visiongateway.certificate"
+_NAMES = {"URI", "DNS"}
 
 _INDEX = f"""Vision Gateway {gateway.__version__}
 
@@ -32,8 +40,13 @@ _INDEX = f"""Vision Gateway {gateway.__version__}
 """
 
 
-def app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
-    """Makes the application that the HTTP port serves."""
+def app(
+    registry: CollectorRegistry, readiness: Readiness, check_scrape: Callable[[Credentials], None] = lambda _: None
+) -> Starlette:
+    """Makes the application that the HTTP port serves.
+
+    *check_scrape* raises `Unauthenticated` or `Forbidden` unless the metrics may be read with some credentials.
+    """
     # One scrape at a time, and not on the event loop: many series take long to write.
     scrapes = CapacityLimiter(1)
 
@@ -49,6 +62,12 @@ def app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
         return JSONResponse({"state": state, "models": models}, status_code=200 if readiness.serving else 503)
 
     async def metrics(request: Request) -> Response:
+        try:
+            check_scrape(_credentials(request))
+        except Unauthenticated as exc:
+            return PlainTextResponse(f"{exc}\n", status_code=401, headers={"www-authenticate": "Bearer"})
+        except Forbidden as exc:
+            return PlainTextResponse(f"{exc}\n", status_code=403)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         text = await to_thread.run_sync(encode, registry, limiter=scrapes)
         return Response(text, headers={"content-type": content_type})
@@ -63,6 +82,27 @@ def app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
     )
 
 
+def _credentials(request: Request) -> Credentials:
+    certificate = request.scope.get(_CERTIFICATE)
+    names = (
+        tuple(name for kind, name in certificate.get("subjectAltName", ()) if kind in _NAMES) if certificate else None
+    )
+    return Credentials(tuple(request.headers.getlist("authorization")), names)
+
+
+class _Connection(H11Protocol):
+    """Tells the application of the caller's certificate, which ASGI servers otherwise keep to themselves."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
+        super().connection_made(transport)
+        inner, certificate = self.app, transport.get_extra_info("peercert")
+
+        async def known(scope: Any, receive: Any, send: Any) -> None:
+            await inner({**scope, _CERTIFICATE: certificate}, receive, send)
+
+        self.app = known
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -71,8 +111,11 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(application: Starlette, address: str) -> AsyncGenerator[int]:
-    """Serves until the context ends, and gives the port; raises OSError when *address*, HOST:PORT, cannot be had."""
+async def serve(application: Starlette, address: str, tls: SSLContext | None = None) -> AsyncGenerator[int]:
+    """Serves until the context ends, and gives the port; raises OSError when *address*, HOST:PORT, cannot be had.
+
+    In plain text without *tls*.
+    """
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
@@ -82,6 +125,8 @@ async def serve(application: Starlette, address: str) -> AsyncGenerator[int]:
     server = _Server(
         uvicorn.Config(
             application,
+            http=_Connection,
+            ssl_context_factory=(lambda _config, _default: tls) if tls else None,
             lifespan="off",
             log_config=None,
             access_log=False,

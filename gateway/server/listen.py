@@ -49,7 +49,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class Listener:
-    """The gRPC server: the VisionService, grpc.health.v1, and reflection."""
+    """The gRPC server: the VisionService, grpc.health.v1, and reflection; the last two need no credential."""
 
     def __init__(
         self,
@@ -59,8 +59,12 @@ class Listener:
         readiness: Readiness,
         max_message_bytes: int,
         max_deadline_s: float,
+        reflects: bool = True,
     ) -> None:
-        """Messages over *max_message_bytes* are refused; no connection is cut within *max_deadline_s* of a call."""
+        """Messages over *max_message_bytes* are refused; no connection is cut within *max_deadline_s* of a call.
+
+        *reflects* says whether callers may ask what the services are like.
+        """
         self._admission = admission
         self._readiness = readiness
         self._server = grpc.aio.server(
@@ -72,13 +76,21 @@ class Listener:
         )
         self._server.add_generic_rpc_handlers((service,))
         health_pb2_grpc.add_HealthServicer_to_server(Health(readiness, [SERVICE.full_name]), self._server)
-        names = (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+        if reflects:
+            names = (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
-    async def start(self, address: str) -> int:
-        """Listens on *address*, HOST:PORT, and gives the port; raises OSError when it cannot be had."""
+    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listens on *address*, HOST:PORT, and gives the port; raises OSError when it cannot be had.
+
+        In plain text without *credentials*.
+        """
         try:
-            port = self._server.add_insecure_port(address)
+            port = (
+                self._server.add_secure_port(address, credentials)
+                if credentials
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError:
             raise OSError(f"cannot listen on {address} for gRPC: is the port taken?") from None
         await self._server.start()

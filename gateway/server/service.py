@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from string import punctuation
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from grpc import StatusCode
 from gateway.domain import Trace
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidImage, UnknownMethod
 from gateway.pipeline import Call
+from gateway.rights import Rights
 from gateway.server import access, body, bug, correlation, status
+from gateway.server.identity import credentials
 from gateway.server.parse import parse
 from visiongateway.v1 import vision_service_pb2
 
@@ -36,11 +38,14 @@ if TYPE_CHECKING:
     _Handler = grpc.RpcMethodHandler[Any, Any]
 
 SERVICE = vision_service_pb2.DESCRIPTOR.services_by_name["VisionService"]
+RPCS = tuple(method.name for method in SERVICE.methods)
 
 # A caller's own deadline may reach us as its cancellation, a little before the time is up by our clock: gRPC rounds
 # deadlines up on the wire (https://github.com/grpc/grpc/blob/master/src/core/lib/transport/timeout_encoding.cc).
 _DEADLINE_SLACK_S = 0.05
 _DEADLINE_SLACK_SHARE = 0.01
+
+_EVERYTHING = Rights()
 
 _HANDLERS = {False: grpc.stream_unary_rpc_method_handler, True: grpc.stream_stream_rpc_method_handler}
 
@@ -52,6 +57,8 @@ class Serving:
     methods: Mapping[str, Method]
     turnstile: Turnstile
     settings: ServerSettings
+    # Of the principals that are configured; whoever else comes in may do all there is.
+    rights: Mapping[str, Rights] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises LookupError unless there is one method for each RPC of the proto."""
@@ -136,9 +143,13 @@ class Service(grpc.GenericRpcHandler):
         given_s = min(given_s, settings.max_deadline_s)
         async with (
             self._admission.admit() as seat,
-            serving.turnstile.enter(context.invocation_metadata(), given_s) as principal,
+            serving.turnstile.enter(
+                credentials(context.invocation_metadata(), context.auth_context()), given_s
+            ) as principal,
         ):
             record.principal = principal
+            rights = serving.rights.get(principal, _EVERYTHING)
+            rights.check_rpc(rpc)
             wait_s = min(settings.body_timeout_s, given_s)
             request, options = await self._receive(method, context, record, seat, wait_s)
             left_s = given_s - record.body_s
@@ -149,6 +160,7 @@ class Service(grpc.GenericRpcHandler):
                 request_id=record.request_id,
                 received_at=record.received_at,
                 options=options,
+                rights=rights,
                 trace=record.trace,
             )
             emit = _Stream(context) if SERVICE.methods_by_name[rpc].server_streaming else _Reply()

@@ -12,10 +12,10 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
 from gateway.budget import StoreFailed, TooMany
-from gateway.errors import RateLimited, StoreUnavailable
+from gateway.errors import RateLimited, StoreUnavailable, Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from limits.aio.storage import Storage
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.domain import Clock
     from gateway.errors import GatewayError
     from gateway.metrics import Metrics
-    from gateway.server.identity import Identity
+    from gateway.server.identity import Credentials, Identity
 
 # Seconds beyond a call's time for it to be over, before its place is free whatever became of its worker.
 _MARGIN_S = 30.0
@@ -66,13 +66,21 @@ class Turnstile:
         self._metrics = metrics
         self._now = now
 
+    def principal(self, given: Credentials) -> str:
+        """Tells whose credentials are *given*; raises `Unauthenticated`, which is counted."""
+        try:
+            return self._identity.principal(given)
+        except Unauthenticated as exc:
+            self._metrics.auth_refused(exc.cause)
+            raise
+
     @asynccontextmanager
-    async def enter(self, metadata: Iterable[tuple[str, str | bytes]] | None, allowed_s: float) -> AsyncGenerator[str]:
+    async def enter(self, given: Credentials, allowed_s: float) -> AsyncGenerator[str]:
         """Gives the principal for as long as its call goes on, *allowed_s* seconds at most.
 
         Raises `Unauthenticated`, `RateLimited` and `StoreUnavailable`.
         """
-        principal = self._identity.principal(metadata)
+        principal = self.principal(given)
         allowance = self._allowances.get(principal)
         if allowance is None:
             yield principal

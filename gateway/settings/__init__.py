@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.settings.door import JwtSettings, PrincipalSettings, TlsSettings
 from gateway.settings.models import BreakerSettings, ModelSettings, RetrySettings
 from gateway.settings.money import (
     BudgetSettings,
@@ -26,7 +27,6 @@ from gateway.settings.money import (
     GpuPriceSettings,
     LedgerSettings,
     PriceSettings,
-    PrincipalSettings,
 )
 from gateway.settings.routes import (
     AgreementSettings,
@@ -50,6 +50,7 @@ __all__ = [
     "GpuPriceSettings",
     "HedgeSettings",
     "ImageSettings",
+    "JwtSettings",
     "LedgerSettings",
     "ModelSettings",
     "PriceSettings",
@@ -60,6 +61,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "ShadowSettings",
+    "TlsSettings",
     "load",
 ]
 
@@ -99,6 +101,12 @@ class ServerSettings(Table):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     # When the settings are read again: on SIGHUP and when their file changes, on SIGHUP alone, or never.
     reload: Literal["auto", "signal", "off"] = "auto"
+    # Without it both ports are in plain text.
+    tls: TlsSettings | None = None
+    # Whether callers may ask over gRPC what the service is like.
+    reflection: bool = True
+    # Who may read /metrics. None: everybody.
+    metrics_principals: tuple[str, ...] = ()
 
 
 class ImageSettings(Table):
@@ -131,6 +139,7 @@ class Settings(BaseSettings):
     images: ImageSettings = Field(default_factory=ImageSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     budgets: BudgetsSettings = Field(default_factory=BudgetsSettings)
+    jwt: JwtSettings | None = None
     principals: dict[str, PrincipalSettings] = Field(default_factory=dict)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     # `default` unset: the models as the file lists them.
@@ -154,14 +163,45 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _keys_tell_principals_apart(self) -> Settings:
-        keys = [key for principal in self.principals.values() for key in principal.key_sha256]
-        if len(set(keys)) < len(keys):
-            raise ValueError("principals: the same key_sha256 is there twice")
-        if "anonymous" in self.principals and self.principals["anonymous"].key_sha256:
-            raise ValueError("principals.anonymous.key_sha256: whoever has a key is not anonymous")
-        if "shadow" in self.principals and self.principals["shadow"].key_sha256:
-            raise ValueError("principals.shadow.key_sha256: nobody calls as the gateway's own shadow calls do")
+    def _credentials_tell_principals_apart(self) -> Settings:
+        given = [each for principal in self.principals.values() for each in principal.credentials]
+        twice = sorted({setting for setting, each in given if given.count((setting, each)) > 1})
+        problems = [f"principals: the same {setting} is there twice" for setting in twice]
+        nobodies = {
+            "anonymous": "whoever has a credential is not anonymous",
+            "shadow": "nobody calls as the gateway's own shadow calls do",
+        }
+        problems += (
+            f"principals.{name}.{setting}: {why}"
+            for name, why in nobodies.items()
+            if name in self.principals
+            for setting in dict.fromkeys(setting for setting, _ in self.principals[name].credentials)
+        )
+        if any(setting == "subjects" for setting, _ in given) and self.jwt is None:
+            problems.append("principals: subjects are of no use without [jwt]")
+        if any(setting == "san" for setting, _ in given) and not (self.server.tls and self.server.tls.client_ca):
+            problems.append("principals: san is of no use without a client_ca in [server.tls]")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _rights_name_what_there_is(self) -> Settings:
+        known = {"models": self.models.keys(), "routes": self.all_routes.keys()}
+        problems = [
+            f"principals.{name}.{setting} names {each!r}, which is not there"
+            for name, principal in self.principals.items()
+            for setting, there in known.items()
+            for each in getattr(principal, setting) or ()
+            if each not in there
+        ]
+        problems += (
+            f"server.metrics_principals names {each!r}, which is not there"
+            for each in self.server.metrics_principals
+            if each not in self.principals
+        )
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -81,19 +81,6 @@ class BudgetSettings(Table):
         """The limits of the windows that have one."""
         named = {"hour": self.hour, "day": self.day, "month": self.month}
         return {window: _nano_usd(usd) for window, usd in named.items() if usd is not None}
-
-
-class PrincipalSettings(Table):
-    """`[principals.NAME]`: one caller, its keys, and what it may use; `anonymous` is whoever has no key."""
-
-    # SHA-256 of its API keys, in lower-case hex.
-    key_sha256: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = ()
-    budget: BudgetSettings = Field(default_factory=BudgetSettings)
-    # Tokens that models which are not free read and write in a minute. Unset: no limit.
-    tokens_per_min: int | None = Field(default=None, ge=1, le=10**12)
-    # Calls in any second, and at once. Unset: no limit.
-    requests_per_s: int | None = Field(default=None, ge=1, le=100_000)
-    max_inflight: int | None = Field(default=None, ge=1, le=100_000)
 
 
 class PriceSettings(Table):

@@ -19,12 +19,14 @@ from gateway.settings import (
     CacheSettings,
     HedgeSettings,
     ImageSettings,
+    JwtSettings,
     LedgerSettings,
     ModelSettings,
     PrincipalSettings,
     RouteSettings,
     ServerSettings,
     ShadowSettings,
+    TlsSettings,
     load,
 )
 from gateway.tasks import Doubt
@@ -46,6 +48,8 @@ def section(text, heading):
     ("heading", "table"),
     [
         ("## `[server]`", ServerSettings),
+        ("### `[server.tls]`", TlsSettings),
+        ("## `[jwt]`", JwtSettings),
         ("## `[images]`", ImageSettings),
         ("## `[ledger]`", LedgerSettings),
         ("## `[models.NAME]`", ModelSettings),

@@ -153,7 +153,7 @@ def test_a_budget_that_is_no_exact_sum_is_refused(usd):
         ),
         (
             {"principals": {"anonymous": {"key_sha256": ["0" * 64]}}},
-            "principals.anonymous.key_sha256: whoever has a key is not anonymous",
+            "principals.anonymous.key_sha256: whoever has a credential is not anonymous",
         ),
     ],
 )

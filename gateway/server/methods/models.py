@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ListModelsMethod:
-    """Tells of each model and route what the settings, and the last look at it, say."""
+    """Tells of each model and route that the principal may use what the settings, and the last look at it, say."""
 
     rpc = "ListModels"
     request = pb.ListModelsRequest
@@ -40,10 +40,11 @@ class ListModelsMethod:
 
     async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
         answer = pb.ListModelsResponse(
-            models=[self._model(each) for each in self._models],
+            models=[self._model(each) for each in self._models if call.rights.may_ask(each.name)],
             routes=[
-                model_pb2.Route(name=each.name, models=each.models, choose=each.choose, escalates=each.escalates)
+                model_pb2.Route(name=each.name, models=models, choose=each.choose, escalates=each.escalates)
                 for each in self._routes
+                if call.rights.may_follow(each.name) and (models := [*filter(call.rights.may_ask, each.models)])
             ],
         )
         await emit(answer)
