@@ -154,18 +154,19 @@ class ProfiledModel:
         return self._backend.streams and not self._profile.takes_query and self._tasks[ask.query.rpc].streams(ask.query)
 
     async def _stream(self, sink: Sink, prompt: Prompt, images: list[SentImage], left: float) -> Completion:
-        """Hands over the text as it comes; the first of it that is more than white space commits the call."""
+        """Hands over the text as it comes, without the white space around it; the first of it commits the call."""
         read = self._profile.streamed()
-        blank = ""
+        given, blank = 0, ""
         async with aclosing(self._backend.stream(prompt, images, timeout_s=left)) as pieces:
             async for piece in pieces:
+                # At the end it is known what of the answer was held back, as it could have been no part of it.
+                text = self._profile.read(piece.text)[given:] if isinstance(piece, Completion) else read(piece)
+                given += len(text)
+                text = blank + text
+                words = text.rstrip()
+                blank = text[len(words) :]
+                if words := words if sink.committed else words.lstrip():
+                    await sink.write(words)
                 if isinstance(piece, Completion):
                     return piece
-                text = blank + read(piece)
-                if sink.committed or text.strip():
-                    blank = ""
-                    if text:
-                        await sink.write(text)
-                else:
-                    blank = text
         raise TruncatedAnswer("the model's answer has no end")
