@@ -60,6 +60,10 @@ bench: setup ## Measures what the gateway adds to a call (tests/bench/README.md)
 failover: setup ## Runs every failure there is and writes what callers see into docs/resilience.md
 	$(BIN)/python -m tests.failover --write
 
+.PHONY: dashboards
+dashboards: setup ## Generates Grafana's dashboards from deploy/grafana/
+	$(BIN)/python -m deploy.grafana.generate
+
 .PHONY: lock
 lock: ## Locks the requirements anew; needs uv
 	requirements/lock.sh
