@@ -136,6 +136,25 @@ async def test_grpcurl_has_several_tasks_done_at_once(gateway):
     assert (told.caption.text, answer.cost_nano_usd) == ("A cat, says the large model.", COST_NANO_USD)
 
 
+async def test_a_provider_s_model_does_several_tasks_in_one_call(start_gateway, aimock, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+    together = {"task_1": "A cat.", "task_2": BOXES, "task_3": "Green."}
+    aimock.add({"match": {"userMessage": "Do each"}, "response": {"content": json.dumps(together), "usage": USAGE}})
+    gpt = {"kind": "openai", "base_url": aimock.base_url}
+    gateway = await start_gateway(models={"gpt-5.5": gpt}, routes={"annotate": ["gpt-5.5"], "default": ["gpt-5.5"]})
+    image = {"data": base64.b64encode(PHOTOGRAPH.read_bytes()).decode()}
+    tasks = [{"caption": {}}, {"detect": {"labels": ["cat"]}}, {"vqa": {"question": "What colour are its eyes?"}}]
+
+    answer = Parse(await grpcurl(gateway, "Annotate", {"image": image, "tasks": tasks}), pb.AnnotateResponse())
+
+    caption, detect, vqa = (each.answer for each in answer.results)
+    assert (caption.caption.text, len(detect.detect.detections), vqa.vqa.answer) == ("A cat.", 2, "Green.")
+    infos = [caption.caption.info, detect.detect.info, vqa.vqa.info]
+    assert answer.cost_nano_usd == sum(info.cost_nano_usd for info in infos) == COST_NANO_USD
+    calls = [entry for entry in aimock.journal() if entry["path"] == "/v1/responses"]
+    assert len(calls) == 1
+
+
 async def test_a_node_client_reads_a_comparison(gateway):
     told = json.loads(await said(*node("compare.mjs"), gateway.addresses.grpc, PHOTOGRAPH))
 

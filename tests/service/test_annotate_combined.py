@@ -163,6 +163,17 @@ async def test_without_such_a_route_every_task_is_asked_by_itself(start_gateway,
     assert [rpc for rpc, _, _ in upstream_calls()] == ["Caption", "Detect", "VQA"]
 
 
+@pytest.mark.parametrize(
+    ("tasks", "expected"), [(["Caption", "Detect", "VQA"], ["Annotate"]), (["Caption", "VQA"], ["Caption", "VQA"])]
+)
+async def test_a_model_is_asked_at_once_only_what_it_is_asked_at_all(start, upstream_calls, tasks, expected):
+    gateway = await start(one=scripted(tasks=tasks))
+
+    await annotated(gateway)
+
+    assert [rpc for rpc, _, _ in upstream_calls()] == expected
+
+
 async def test_a_cost_limit_bounds_each_task_of_several(start):
     gateway = await start(one=scripted())
 
