@@ -232,6 +232,15 @@ def test_a_stream_that_nobody_has_any_more_is_cancelled(scripted_gateway, endles
         assert endless.wait(20)
 
 
+async def test_an_asyncio_stream_that_nobody_has_any_more_is_cancelled(scripted_gateway, endless):
+    async with AsyncVisionClient(scripted_gateway.address) as client:
+        async for _ in client.stream_caption(IMAGE):
+            break
+        gc.collect()
+
+        assert await asyncio.to_thread(endless.wait, 20)
+
+
 async def test_an_asyncio_stream_closed_before_it_began_makes_no_call(scripted_gateway):
     async with AsyncVisionClient(scripted_gateway.address) as client:
         stream = client.stream_caption(IMAGE)

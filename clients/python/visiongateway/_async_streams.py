@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -30,6 +31,11 @@ class AsyncMessages:
         self._begun = False
         self._sending: Sending | None = None
         self._running: Any = None
+
+    def __del__(self) -> None:
+        # A call of grpc.aio is kept alive by its own tasks, and would go on although nobody can read it any more.
+        with suppress(RuntimeError):  # The event loop may be closed by now, and the call with it.
+            self.close()
 
     async def next(self) -> Any:
         """Gives the next one; None at the end, and once closed."""

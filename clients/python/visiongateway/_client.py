@@ -46,10 +46,10 @@ class VisionClient(Caller):
     Raises:
         ValueError: *target* names no address, or several that are not IP addresses of one version.
 
-    A call is tried up to four times within its deadline while the answer is UNAVAILABLE. When no gateway is reachable
-    or all say NOT_SERVING, calls fail with `Unavailable` after these tries, about a second, whatever the deadline.
-    Every failure of a call is a `VisionError`; whatever is wrong with the arguments themselves is a `TypeError`,
-    a `ValueError` or, for files, an `OSError`.
+    A call is tried up to four times within its deadline while the answer is UNAVAILABLE, a stream only until its first
+    piece has come. When no gateway is reachable or all say NOT_SERVING, calls fail with `Unavailable` after these
+    tries, about a second, whatever the deadline. Every failure of a call is a `VisionError`; whatever is wrong with the
+    arguments themselves is a `TypeError`, a `ValueError` or, for files, an `OSError`.
     """
 
     def caption(
