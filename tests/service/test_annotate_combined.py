@@ -32,9 +32,10 @@ def scripted(together=TOGETHER, **options):
 def start(start_gateway, tmp_path):
     """Starts a gateway whose route says that several tasks go to its models at once."""
 
-    async def started(**models):
+    async def started(*, tables=(), **models):
         routes = {"default": list(models), "annotate": list(models)}
-        return await start_gateway(models=models, routes=routes, ledger={"url": f"sqlite:///{tmp_path}/l.db"})
+        tables = {"routes": routes, "ledger": {"url": f"sqlite:///{tmp_path}/l.db"}, **dict(tables)}
+        return await start_gateway(models=models, **tables)
 
     return started
 
@@ -180,3 +181,24 @@ async def test_a_cost_limit_bounds_each_task_of_several(start):
     response = await annotated(gateway, max_cost_nano_usd=10_000_000)
 
     assert max(each.info.cost_nano_usd for each in answers(response)) <= 10_000_000
+
+
+async def test_the_cache_is_not_looked_into(start, upstream_calls):
+    gateway = await start(one=scripted(), tables={"cache": {"store": "memory"}})
+
+    await annotated(gateway)
+    await annotated(gateway)
+
+    assert [rpc for rpc, _, _ in upstream_calls()] == ["Annotate", "Annotate"]
+
+
+async def test_a_doubtful_answer_goes_up_a_route_that_escalates(start, upstream_calls):
+    doubtful = TOGETHER | {"task_1": "cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat"}
+    route = {"models": ["one", "two"], "escalate": True}
+    gateway = await start(one=scripted(doubtful), two=scripted(), tables={"routes": {"annotate": route}})
+
+    response = await annotated(gateway)
+
+    assert [answers(response)[0].text, answers(response)[0].info.model] == ["A cat.", "two"]
+    assert [rpc for rpc, _, _ in upstream_calls()] == ["Annotate", "Annotate"]
+    assert response.cost_nano_usd == sum(each.info.cost_nano_usd for each in answers(response))
