@@ -18,6 +18,7 @@ from gateway.compose.model import Shared, open_model
 from gateway.compose.plan import check, plans, quoters, read
 from gateway.compose.reload import Reload
 from gateway.compose.source import Source
+from gateway.compose.tracing import open_tracer
 from gateway.imaging import HeldImages, Preparer
 from gateway.latency import Latency
 from gateway.ledger import Ledger, LedgerUnavailable
@@ -72,6 +73,8 @@ async def run(
     metrics = Metrics(registry)
     server = settings.server
     async with AsyncExitStack() as stack:
+        # First, so that it ends last, after every span.
+        tracer = await open_tracer(settings.tracing, stack, metrics)
         preparer = await stack.enter_async_context(
             Preparer(workers=settings.images.workers, timeout_s=settings.images.timeout_s)
         )
@@ -89,13 +92,14 @@ async def run(
             token_rates=counted.token_rates,
             cache=open_cache(settings.cache, stack, preparer=preparer, tasks=known, metrics=metrics, clock=clock),
             held=held,
+            propagate=settings.tracing.propagate,
         )
         generations = await stack.enter_async_context(Generations(shared, counted))
         generations.enter(await generations.open(settings, found))
         readiness = Readiness(generations.now.models, metrics)
         admission = Admission(server.max_inflight, metrics)
         listener = Listener(
-            Service(lambda: generations.now, admission=admission, metrics=metrics, clock=clock),
+            Service(lambda: generations.now, admission=admission, metrics=metrics, clock=clock, tracer=tracer),
             admission=admission,
             readiness=readiness,
             max_message_bytes=settings.images.max_mib * MIB + _REST_OF_MESSAGE,

@@ -168,6 +168,7 @@ class Prompt:
 
     *user* comes after the images. *schema* asks for JSON; *schema_name* fits `[A-Za-z0-9_-]{1,64}`.
     *max_output_tokens* bounds answer and reasoning together. Sampling fields that are None are left to the provider.
+    *trace_headers* go along with the request, by name and value: which span of which trace it is made in.
     """
 
     rpc: str
@@ -183,6 +184,7 @@ class Prompt:
     seed: int | None = None
     service_tier: ServiceTier = ServiceTier.STANDARD
     request_id: str = ""
+    trace_headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gateway import genai, tracing
 from gateway.brief import brief, prompt_version
 from gateway.domain import Answer, Completion, Prompt
 from gateway.errors import DeadlineTooShort, GatewayError, TruncatedAnswer
@@ -39,8 +41,12 @@ class ProfiledModel:
         tasks: Mapping[str, AnyTask],
         preparer: Preparer,
         clock: Clock,
+        tells_trace: bool = False,
     ) -> None:
-        """*name* is the operator's name of the model, *kind* that of its backend."""
+        """*name* is the operator's name of the model, *kind* that of its backend.
+
+        With *tells_trace* it is told the trace that it is asked in.
+        """
         self._name = name
         self._kind = kind
         self._backend = backend
@@ -48,6 +54,8 @@ class ProfiledModel:
         self._tasks = tasks
         self._preparer = preparer
         self._clock = clock
+        self._tells_trace = tells_trace
+        self._span = f"{genai.OPERATION} {name}"
 
     async def answer(self, ask: Ask) -> Answer:
         """Prepares the images, asks the backend once, and parses what it says."""
@@ -94,22 +102,26 @@ class ProfiledModel:
 
     async def _prepare(self, ask: Ask, plans: tuple[ImagePlan, ...]) -> list[SentImage]:
         started = self._clock()
-        try:
-            async with asyncio.TaskGroup() as group:
-                jobs = [
-                    group.create_task(
-                        self._preparer.prepare(
-                            image, plan, media_types=self._profile.media_types, timeout_s=ask.deadline - started
+        with tracing.span("image") as span:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    jobs = [
+                        group.create_task(
+                            self._preparer.prepare(
+                                image, plan, media_types=self._profile.media_types, timeout_s=ask.deadline - started
+                            )
                         )
-                    )
-                    for image, plan in zip(ask.images, plans, strict=True)
-                ]
-        except ExceptionGroup as failed:
-            # One failure ends the call, whatever became of the other images.
-            raise failed.exceptions[0] from None
-        finally:
-            ask.trace.image_s += self._clock() - started
-        return [job.result() for job in jobs]
+                        for image, plan in zip(ask.images, plans, strict=True)
+                    ]
+            except ExceptionGroup as failed:
+                # One failure ends the call, whatever became of the other images.
+                raise failed.exceptions[0] from None
+            finally:
+                ask.trace.image_s += self._clock() - started
+            images = [job.result() for job in jobs]
+            if span:
+                span.set(genai.images(ask.images, images))
+        return images
 
     def _prompt(self, ask: Ask, told: Brief) -> Prompt:
         wording = told.wording
@@ -142,12 +154,22 @@ class ProfiledModel:
             raise DeadlineTooShort(f"{max(left, 0.0):.3f} s are left, too few to ask {self._name}")
         # Should the call be given up, it may be billed, and nobody will tell for what.
         ask.trace.asked = Usage(input_text=told.text_tokens, input_image=told.image_tokens)
-        try:
-            if ask.sink is not None and self._streams(ask):
-                return await self._stream(ask.sink, prompt, images, left)
-            return await self._backend.complete(prompt, images, timeout_s=left)
-        finally:
-            ask.trace.upstream_s += self._clock() - started - (ask.trace.reader_s - reader_s)
+        streams = ask.sink is not None and self._streams(ask)
+        with tracing.span(self._span, is_client=True) as span:
+            if span:
+                span.set(genai.asked(prompt, self._kind, self._name, streams=streams))
+            if self._tells_trace and (here := tracing.current()):
+                prompt = replace(prompt, trace_headers=here.headers)
+            try:
+                if ask.sink is not None and streams:
+                    completion = await self._stream(ask.sink, prompt, images, left)
+                else:
+                    completion = await self._backend.complete(prompt, images, timeout_s=left)
+            finally:
+                ask.trace.upstream_s += self._clock() - started - (ask.trace.reader_s - reader_s)
+            if span:
+                span.set(genai.answered(completion))
+        return completion
 
     def _streams(self, ask: Ask) -> bool:
         # What such a family writes is JSON of its own.
@@ -166,6 +188,8 @@ class ProfiledModel:
                 words = text.rstrip()
                 blank = text[len(words) :]
                 if words := words if sink.committed else words.lstrip():
+                    if not sink.committed:
+                        tracing.event("first_text")
                     await sink.write(words)
                 if isinstance(piece, Completion):
                     return piece

@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.fixtures.prometheus",
     "tests.fixtures.running_gateway",
     "tests.fixtures.settings_file",
+    "tests.fixtures.otlp",
     "tests.fixtures.tap",
     "tests.fixtures.triton",
     "tests.fixtures.stock_llmapi",

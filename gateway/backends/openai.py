@@ -128,7 +128,7 @@ class OpenAI:
         body = Body(prompt, images, model=self._options.model)
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._post(body, prompt.request_id)
+                response = await self._post(body, prompt)
         except TimeoutError as error:
             raise late(prompt, images) from error
         except _BrokeOff as error:
@@ -151,7 +151,7 @@ class OpenAI:
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._post(
-                    Body(prompt, images, model=self._options.model, streaming=True), prompt.request_id, streaming=True
+                    Body(prompt, images, model=self._options.model, streaming=True), prompt, streaming=True
                 )
             async with aclosing(response.aiter_bytes()) as chunks:
                 if not is_stream(response.headers.get("content-type", "")):
@@ -198,14 +198,14 @@ class OpenAI:
         self._reached_until = self._clock() + _REACHED_S
         return True
 
-    async def _post(self, body: Body, request_id: str, *, streaming: bool = False) -> httpx2.Response:
+    async def _post(self, body: Body, prompt: Prompt, *, streaming: bool = False) -> httpx2.Response:
         """Gives the answer's head, and its body too unless *streaming*."""
         if not self._has_key:
             raise UpstreamAuth("the gateway has no key for the provider")
-        headers = {"content-type": "application/json", "content-length": str(body.length)}
-        if request_id:
+        headers = {"content-type": "application/json", "content-length": str(body.length), **dict(prompt.trace_headers)}
+        if prompt.request_id:
             # The provider keeps it with its own id, so that its support can find the call.
-            headers["x-client-request-id"] = request_id
+            headers["x-client-request-id"] = prompt.request_id
         try:
             response = await self._client.post(
                 "/responses", content=body, cast_to=httpx2.Response, options={"headers": headers}, stream=streaming

@@ -148,7 +148,8 @@ class Triton:
             timeout_s=left,
             streaming=streaming,
         )
-        return self._infer(request, timeout=left, metadata=_METADATA), self._wire.answer(prompt, images), started
+        metadata = (*_METADATA, *prompt.trace_headers)
+        return self._infer(request, timeout=left, metadata=metadata), self._wire.answer(prompt, images), started
 
     async def _agree(self, timeout_s: float) -> None:
         """Checks the contract the first time the server is there, and again after it was gone."""
@@ -182,7 +183,8 @@ class Triton:
         failed: Failure = failure(code, text)
         if failed.hint and not (failed.unhealthy and self._died):
             _log.warning("triton_failed", model=self._options.model, code=code and code.name, hint=failed.hint)
-        _log.debug("triton_said", model=self._options.model, code=code and code.name, text=text[:512])
+        # What it said may have something of the request in it.
+        _log.debug("triton_said", model=self._options.model, code=code and code.name, length=len(text))
         # That a request is wrong is the model's own word: Triton's core says so without a code.
         self._died = failed.unhealthy or (self._died and code is not grpc.StatusCode.INVALID_ARGUMENT)
         self._agreed = self._agreed and not failed.gone

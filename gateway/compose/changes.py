@@ -25,6 +25,7 @@ _FIXED = (
     "budgets.store",
     "budgets.on_crash",
     "cache",
+    "tracing",
 )
 # As a whole, not what is in it: the files may be others.
 _WHETHER_TLS = "server.tls"

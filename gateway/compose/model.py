@@ -55,6 +55,8 @@ class Shared:
     token_rates: TokenRates | None = None
     cache: Caching | None = None
     held: HeldImages | None = None
+    # Which models are told the trace that they are asked in: "local", "all" or "none".
+    propagate: str = "none"
 
     @property
     def askable(self) -> Mapping[str, AnyTask]:
@@ -79,6 +81,7 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
         tasks=shared.askable,
         preparer=shared.preparer,
         clock=clock,
+        tells_trace=shared.propagate == "all" or (shared.propagate == "local" and plan.local),
     )
     model: Model = Account(
         innermost,

@@ -15,17 +15,26 @@ from gateway.metrics.models import ModelMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.routing import RoutingMetrics
 from gateway.metrics.settings import SettingsMetrics
+from gateway.metrics.traces import TraceMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-class Metrics(CallMetrics, DoorMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
+class Metrics(CallMetrics, DoorMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics, TraceMetrics):
     """The gateway's instruments on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Registers every instrument with *registry*, once per process."""
-        for part in (CallMetrics, DoorMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics):
+        for part in (
+            CallMetrics,
+            DoorMetrics,
+            ModelMetrics,
+            MoneyMetrics,
+            RoutingMetrics,
+            SettingsMetrics,
+            TraceMetrics,
+        ):
             part.__init__(self, registry)
 
     def forget_model(self, model: str) -> None:

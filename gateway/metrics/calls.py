@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from gateway import tracing
 from gateway.metrics._units import LONG, SHORT
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ class CallMetrics:
     def call_ended(self, rpc: str, code: str, seconds: float, overhead_seconds: float | None) -> None:
         """Counts a call that ended with gRPC *code*; *overhead_seconds* is None unless it was answered."""
         self._requests.labels(rpc, code).inc()
-        self._duration.labels(rpc).observe(seconds)
+        exemplar = tracing.exemplar()
+        self._duration.labels(rpc).observe(seconds, exemplar)
         if overhead_seconds is not None:
-            self._overhead.labels(rpc).observe(overhead_seconds)
+            self._overhead.labels(rpc).observe(overhead_seconds, exemplar)
 
     def inflight(self, scope: str) -> Gauge:
         """Gives the gauge of work going on in *scope*: `server`, or a model's name."""

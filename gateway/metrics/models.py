@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from gateway import tracing
 from gateway.metrics._units import LONG, NANO_USD
 
 if TYPE_CHECKING:
@@ -106,10 +107,11 @@ class ModelMetrics:
         """Counts one model that was asked."""
         genai = (rpc.lower(), provider, model, self._bounded(model, response_model))
         self._attempts.labels(rpc, model, outcome.value, reason).inc()
-        self._upstream.labels(rpc, model).observe(seconds)
-        self._upstream_request.labels(*genai, reason).observe(seconds)
+        exemplar = tracing.exemplar()
+        self._upstream.labels(rpc, model).observe(seconds, exemplar)
+        self._upstream_request.labels(*genai, reason).observe(seconds, exemplar)
         if time_to_first_token_s is not None:
-            self._first_token.labels(*genai).observe(time_to_first_token_s)
+            self._first_token.labels(*genai).observe(time_to_first_token_s, exemplar)
         for kind, count in (
             ("input", usage.input_total),
             ("cached_input", usage.cached_input),

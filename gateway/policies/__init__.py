@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from gateway import tracing
 from gateway.domain import Answer, Ask, Attempt, Outcome, Quote
 
 if TYPE_CHECKING:
@@ -53,5 +54,6 @@ def pass_by(ask: Ask, model: str, reason: str, metrics: Metrics, *, seconds: flo
     """
     ask.trace.attempts.append(Attempt(model, Outcome.SKIPPED, reason, seconds))
     metrics.skipped(rpc=ask.query.rpc, model=model, reason=reason)
+    tracing.event("skipped", model=model, reason=reason)
     if shed:
         metrics.shed(reason)

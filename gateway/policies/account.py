@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway import tracing
 from gateway.domain import Attempt, Completion, CostBasis, Outcome, ServiceTier
 from gateway.errors import DeadlineExceeded, DeadlineTooShort, GatewayError
 from gateway.ledger import Row
@@ -57,6 +58,7 @@ class Account:
         self._provider_model = provider_model
         self._ledger = ledger
         self._now_ns = now_ns
+        self._span = f"attempt {name}"
 
     async def answer(self, ask: Ask) -> Answer:
         """Asks, and adds one `Attempt` to the call's trace and one row to the ledger however it ends.
@@ -66,7 +68,7 @@ class Account:
         started, asked_at_ns, reader_s = self._clock(), self._now_ns(), ask.trace.reader_s
         record = partial(self._record, ask, started, asked_at_ns)
         ask.trace.asked = None
-        with self._metrics.inflight(self._name).track_inprogress():
+        with tracing.span(self._span), self._metrics.inflight(self._name).track_inprogress():
             try:
                 answer = await self._inner.answer(ask)
             except DeadlineTooShort as exc:
@@ -82,10 +84,11 @@ class Account:
             except Exception:
                 record("INTERNAL", _given_up(ask))
                 raise
-        # A model that its caller held up tells nothing of its own speed.
-        if ask.trace.reader_s == reader_s:
-            self._latency.observe(ask.query.rpc, self._name, self._clock() - started)
-        await _stored(record("", answer.completion))
+            # A model that its caller held up tells nothing of its own speed.
+            if ask.trace.reader_s == reader_s:
+                self._latency.observe(ask.query.rpc, self._name, self._clock() - started)
+            written = record("", answer.completion)
+        await _stored(written)
         return replace(answer, cost_basis=self._basis(answer.completion), price_version=self._price.version)
 
     async def ready(self) -> bool:
@@ -119,6 +122,15 @@ class Account:
             cost_nano_usd=cost,
             time_to_first_token_s=completion.time_to_first_token_s,
         )
+        if span := tracing.kept():
+            span.set(
+                {
+                    "vision_gateway.model": self._name,
+                    "vision_gateway.outcome": outcome.value,
+                    "vision_gateway.cost_nano_usd": cost,
+                    "vision_gateway.service_tier": tier.value,
+                }
+            )
         if self._ledger is None:
             return None
         return self._ledger.write(
@@ -144,7 +156,8 @@ class Account:
 
 async def _stored(written: Awaitable[bool] | None) -> None:
     if written is not None:
-        await written
+        with tracing.span("ledger"):
+            await written
 
 
 def _billed(ask: Ask, exc: GatewayError) -> Completion:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway import tracing
 from gateway.cache import StoreFailed
 from gateway.domain import CacheOutcome, CachePolicy, Trace
 from gateway.errors import (
@@ -126,8 +127,9 @@ class Cache:
         """Gives the key of what the model would be asked; None where a picture cannot be looked at."""
         started = self._clock()
         try:
-            async with asyncio.timeout(min(ask.deadline - started, _PATIENCE_S)):
-                pictures = [await self._digest(image) for image in ask.images]
+            with tracing.span("image digest"):
+                async with asyncio.timeout(min(ask.deadline - started, _PATIENCE_S)):
+                    pictures = [await self._digest(image) for image in ask.images]
         except (GatewayError, TimeoutError):
             # Whether that is the end of the call is for the model's own stack to say.
             return None
@@ -170,8 +172,9 @@ class Cache:
         """Gives what the model answered the first caller; None where that says nothing about this one."""
         started = self._clock()
         try:
-            async with asyncio.timeout(ask.deadline - started):
-                shared = await found
+            with tracing.span("wait for equal call"):
+                async with asyncio.timeout(ask.deadline - started):
+                    shared = await found
         except TimeoutError:
             raise DeadlineExceeded(
                 "the time was up before the equal call was answered that this one waited for"
@@ -203,13 +206,16 @@ class Cache:
         return _Found(answer, value, is_hit=False)
 
     async def _look_up(self, ask: Ask, key: bytes) -> _Found | None:
-        try:
-            value = await self._store.get(key)
-            found = value and _Found(self._codec.decode(ask.query.rpc, value), value, is_hit=True)
-        except (StoreFailed, ValueError):
-            self._count(ask, "error")
-            return None
-        self._count(ask, "hit" if found else "miss")
+        with tracing.span("cache lookup") as span:
+            try:
+                value = await self._store.get(key)
+                found = value and _Found(self._codec.decode(ask.query.rpc, value), value, is_hit=True)
+                outcome = "hit" if found else "miss"
+            except (StoreFailed, ValueError):
+                found, outcome = None, "error"
+            if span:
+                span.set({"vision_gateway.cache": outcome})
+        self._count(ask, outcome)
         return found or None
 
     def _count(self, ask: Ask, outcome: str) -> None:

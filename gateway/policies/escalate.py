@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gateway import tracing
 from gateway.domain import Outcome
 from gateway.errors import BackendUnavailable, DeadlineTooShort, GatewayError, TruncatedAnswer
 from gateway.policies import pass_by
@@ -191,6 +192,7 @@ def _cut_off(ask: Ask) -> str:
 
 def _mark(ask: Ask, answer: Answer, doubt: str) -> None:
     """Puts on the call's record what is doubtful about *answer*, whose attempt is there."""
+    tracing.event("doubted", model=answer.model, reason=doubt)
     attempts = ask.trace.attempts
     for index in reversed(range(len(attempts))):
         if attempts[index].model == answer.model and attempts[index].outcome is Outcome.OK:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from grpc import StatusCode
 
+from gateway import tracing
 from gateway.domain import Answer, Trace
 from gateway.errors import GatewayError
 
@@ -144,6 +145,7 @@ class _Race:
         return said
 
     async def _both(self, first: asyncio.Task[_Said], ask: Ask, as_second: Ask) -> _Said:
+        tracing.event("hedged", model=self._second.name)
         second = asyncio.create_task(_tried(self._second.model, as_second))
         outcome = "failed"
         try:

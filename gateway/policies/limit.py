@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway import tracing
 from gateway.domain import Urgency
 from gateway.errors import DeadlineExceeded, GatewayError, Overloaded, UpstreamRateLimited
 from gateway.policies import pass_by
@@ -97,7 +98,8 @@ class Limit:
         if self._inflight < self._limit:
             self._inflight += 1
         else:
-            await self._queue(ask)
+            with tracing.span("queue"):
+                await self._queue(ask)
         inflight, started = self._inflight, self._clock()
         try:
             answer = await self._inner.answer(ask)

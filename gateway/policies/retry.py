@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway import tracing
 from gateway.domain import Outcome
 from gateway.errors import BackendUnavailable, UpstreamRateLimited
 
@@ -169,6 +170,7 @@ class Retry:
     async def _wait(self, ask: Ask, seconds: float) -> None:
         started = self._clock()
         try:
-            await self._sleep(seconds)
+            with tracing.span("wait to retry"):
+                await self._sleep(seconds)
         finally:
             ask.trace.queue_s += self._clock() - started

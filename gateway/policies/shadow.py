@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway import tracing
 from gateway.domain import CacheOutcome, CachePolicy, Trace, Urgency
 from gateway.errors import GatewayError
 
@@ -30,12 +31,16 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call to be made: *response* is what its caller got, from the model *given_by*; *span_s* is its time."""
+    """One call to be made: *response* is what its caller got, from the model *given_by*; *span_s* is its time.
+
+    *trace* is the span that its caller's call was in.
+    """
 
     ask: Ask
     response: object
     given_by: str
     span_s: float
+    trace: tracing.Span | None
 
 
 class Shadow:
@@ -92,7 +97,7 @@ class Shadow:
         again = replace(
             ask, options=options, trace=Trace(), principal=PRINCIPAL, sink=None, last_resort=False, has_next=False
         )
-        call = _Call(again, answer.response, answer.model, span_s)
+        call = _Call(again, answer.response, answer.model, span_s, tracing.kept())
         if self._closed:
             self._count(call, "dropped")
         elif len(self._running) < self._max_inflight:
@@ -132,7 +137,9 @@ class Shadow:
         ask = replace(call.ask, deadline=self._clock() + call.span_s)
         rpc, name = ask.query.rpc, self._candidate.name
         try:
-            answer = await self._candidate.model.answer(ask)
+            # Its task may have been started at the end of another call.
+            with tracing.under(call.trace, "shadow"):
+                answer = await self._candidate.model.answer(ask)
             # Many boxes take their time to be compared, in which the calls of others go on.
             ratio = await asyncio.to_thread(self._agreement, rpc, call.response, answer.response, ask.query)
         except GatewayError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gateway import tracing
 from gateway.domain import Outcome
 from gateway.info import overhead_s
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from gateway.domain import Trace
     from gateway.metrics import Metrics
 
+# Which codes are errors of the server's, not of its callers:
+# https://opentelemetry.io/docs/specs/semconv/rpc/grpc/.
+_OF_THE_SERVER = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 _log = structlog.get_logger()
 
 
@@ -88,7 +92,31 @@ def ended(record: Record, metrics: Metrics, *, code: str, reason: str, now: floa
             "size": [image.width_px, image.height_px],
             "sent_size": [image.sent_width_px, image.sent_height_px],
         }
+    if span := tracing.current():
+        line["trace_id"] = span.trace_id
+        _tell(span, record, code=code, reason=reason)
     _log.info("call", **line)
+
+
+def _tell(span: tracing.Span, record: Record, *, code: str, reason: str) -> None:
+    if not span.is_kept:
+        return
+    trace = record.trace
+    span.set(
+        {
+            "rpc.response.status_code": code,
+            "vision_gateway.request_id": record.request_id,
+            "vision_gateway.principal": record.principal,
+            "vision_gateway.model": record.model,
+            "vision_gateway.cost_nano_usd": record.cost_nano_usd,
+            "vision_gateway.route_reason": trace.route_reason,
+            "vision_gateway.request_bytes": record.byte_count,
+        }
+    )
+    if trace.cache:
+        span.set({"vision_gateway.cache": trace.cache.value})
+    if reason:
+        span.fail(reason, is_error=code in _OF_THE_SERVER)
 
 
 def _ms(seconds: float) -> float:

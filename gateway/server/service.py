@@ -12,6 +12,7 @@ from urllib.parse import quote
 import grpc
 from grpc import StatusCode
 
+from gateway import tracing
 from gateway.domain import Trace
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidImage, UnknownMethod
 from gateway.pipeline import Call
@@ -81,12 +82,14 @@ class Service(grpc.GenericRpcHandler):
         admission: Admission,
         metrics: Metrics,
         clock: Clock,
+        tracer: tracing.Tracer | None = None,
     ) -> None:
         """*current* gives what a call that begins now is answered with; its context lasts as long as the call."""
         self._current = current
         self._admission = admission
         self._metrics = metrics
         self._clock = clock
+        self._tracer = tracer
         self._handlers: dict[str, _Handler] = {
             f"/{SERVICE.full_name}/{method.name}": _HANDLERS[method.server_streaming](partial(self._serve, method.name))
             for method in SERVICE.methods
@@ -105,6 +108,10 @@ class Service(grpc.GenericRpcHandler):
 
         Gives the one message of a unary call; those of a stream have been written.
         """
+        with tracing.call(self._tracer, rpc or "_OTHER", context.invocation_metadata()):
+            return await self._answer_or_tell(rpc, context)
+
+    async def _answer_or_tell(self, rpc: str | None, context: Context) -> bytes | None:
         record = access.Record(
             rpc=rpc or "unknown",
             request_id=correlation.request_id(context.invocation_metadata()),
@@ -175,7 +182,8 @@ class Service(grpc.GenericRpcHandler):
     ) -> tuple[Any, Options]:
         """Reads the request within *wait_s* seconds, and checks it."""
         seat.end_after(wait_s, DeadlineExceeded(f"the body of this call did not arrive within {wait_s:g} s"))
-        raw = await body.read(context)
+        with tracing.span("receive"):
+            raw = await body.read(context)
         self._admission.body_read(seat)
         record.body_s = self._clock() - record.received_at
         record.byte_count = len(raw)

@@ -36,6 +36,7 @@ from gateway.settings.routes import (
     ShadowSettings,
 )
 from gateway.settings.table import Table
+from gateway.settings.tracing import TracingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +63,7 @@ __all__ = [
     "SettingsError",
     "ShadowSettings",
     "TlsSettings",
+    "TracingSettings",
     "load",
 ]
 
@@ -145,6 +147,7 @@ class Settings(BaseSettings):
     # `default` unset: the models as the file lists them.
     routes: dict[str, RouteSettings] = Field(default_factory=dict)
     cache: CacheSettings = Field(default_factory=CacheSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
 
     @model_validator(mode="after")
     def _routes_name_models(self) -> Settings:

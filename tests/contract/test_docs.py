@@ -27,6 +27,7 @@ from gateway.settings import (
     ServerSettings,
     ShadowSettings,
     TlsSettings,
+    TracingSettings,
     load,
 )
 from gateway.tasks import Doubt
@@ -56,6 +57,7 @@ def section(text, heading):
         ("## `[principals.NAME]`", PrincipalSettings),
         ("## `[budgets]`", BudgetsSettings),
         ("## `[cache]`", CacheSettings),
+        ("## `[tracing]` ↻", TracingSettings),
         ("### `[routes.NAME]`", RouteSettings),
         ("### `[routes.NAME.agreement]`", AgreementSettings),
         ("### `[routes.NAME.hedge]`", HedgeSettings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gateway import tracing
 from gateway.domain import Trace
 from gateway.errors import GatewayError
 from gateway.server import bug
@@ -29,7 +30,8 @@ def deadline(call: Call) -> float:
 async def outcome(pipeline: Pipeline, ask: Ask, call: Call, rpc: str) -> Any | GatewayError:
     """Gives the response to *ask*, one part of a *call* of *rpc*, or what it failed with: never more than itself."""
     try:
-        return await pipeline.answer(ask, call.received_at)
+        with tracing.span(f"part {ask.query.rpc}"):
+            return await pipeline.answer(ask, call.received_at)
     except GatewayError as exc:
         # Its traceback leads back here: a cycle would keep the call's images until the collector runs.
         return exc.with_traceback(None)
