@@ -68,6 +68,8 @@ class Tokens:
 
     def subject(self, token: str) -> str:
         """Gives what *token* says of its bearer; raises `TokenRefused`."""
+        if not token.isascii():
+            raise TokenRefused("token_malformed")
         digest = hashlib.sha256(token.encode()).digest()
         if (held := self._held.get(digest)) is not None:
             subject, expires = held
@@ -100,6 +102,9 @@ class Tokens:
         except jwt.PyJWTError as exc:
             cause = next((cause for kind, cause in _CAUSES if isinstance(exc, kind)), "token_malformed")
             raise TokenRefused(cause) from None
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            # What JSON of strangers' may do to who reads it, besides what the library expects.
+            raise TokenRefused("token_malformed") from None
 
     def _key(self, header: dict[str, Any]) -> jwt.PyJWK:
         if header.get("alg") not in self._algorithms:
