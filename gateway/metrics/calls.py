@@ -12,7 +12,7 @@ from gateway.metrics._units import LONG, SHORT
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-_BYTES = tuple(float(4**n * 1024) for n in range(9))
+_BYTES = tuple(float(4**n * 1024) for n in range(2, 8))
 
 
 class CallMetrics:

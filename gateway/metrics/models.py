@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from gateway.domain import Outcome, ServiceTier
     from gateway.usage import Usage
 
+# Of the operations that OpenTelemetry names, the one whose input is not text alone.
+_OPERATION = "generate_content"
+# OpenTelemetry's edges for the duration of GenAI operations, in seconds, and two more: models may take minutes.
+_DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
 _TOKENS = tuple(float(4**n) for n in range(14))
+_IMAGE_TOKENS = tuple(float(4**n) for n in range(2, 9))
 # What a server calls its model is its own word, and may be another with each answer: so many of them, each of at most
 # so many characters, become labels for one model of ours; the rest are counted as OpenTelemetry's "other".
 _MOST_RESPONSE_MODELS = 16
@@ -43,7 +48,7 @@ class ModelMetrics:
             "gen_ai_server_request_duration_seconds",
             "Time from asking a model to its whole answer.",
             [*genai, "error_type"],
-            buckets=LONG,
+            buckets=_DURATION,
             registry=registry,
         )
         self._first_token = Histogram(
@@ -75,8 +80,8 @@ class ModelMetrics:
         self._image_tokens = Histogram(
             "vision_gateway_image_tokens",
             "Image tokens per attempt, by the rule of the model.",
-            ["rpc", "model"],
-            buckets=_TOKENS,
+            ["model"],
+            buckets=_IMAGE_TOKENS,
             registry=registry,
         )
         self._model_ready = Gauge(
@@ -105,7 +110,7 @@ class ModelMetrics:
         time_to_first_token_s: float | None,
     ) -> None:
         """Counts one model that was asked."""
-        genai = (rpc.lower(), provider, model, self._bounded(model, response_model))
+        genai = (_OPERATION, provider, model, self._bounded(model, response_model))
         self._attempts.labels(rpc, model, outcome.value, reason).inc()
         exemplar = tracing.exemplar()
         self._upstream.labels(rpc, model).observe(seconds, exemplar)
@@ -121,7 +126,7 @@ class ModelMetrics:
             if count:
                 self._token_usage.labels(*genai, kind).observe(count)
         if usage.input_image:
-            self._image_tokens.labels(rpc, model).observe(usage.input_image)
+            self._image_tokens.labels(model).observe(usage.input_image)
         kind = "failure" if reason else "answer"
         self._cost.labels(rpc, model, tier.value, kind).inc(cost_nano_usd * NANO_USD)
 

@@ -28,7 +28,7 @@ class MoneyMetrics:
         self._quote_error = Histogram(
             "vision_gateway_quote_error_ratio",
             "What an answer was billed, over what was quoted for it.",
-            ["rpc", "model"],
+            ["model"],
             buckets=_RATIOS,
             registry=registry,
         )
@@ -61,9 +61,9 @@ class MoneyMetrics:
         """Counts what an answer by *model* cost less than the dearest one was expected to."""
         self._saved.labels(rpc, model).inc(nano_usd * NANO_USD)
 
-    def quote_error(self, *, rpc: str, model: str, ratio: float) -> None:
+    def quote_error(self, *, model: str, ratio: float) -> None:
         """Records what an answer by *model* was billed, over what was quoted for it."""
-        self._quote_error.labels(rpc, model).observe(ratio)
+        self._quote_error.labels(model).observe(ratio)
 
     def ledger_rows_lost(self, count: int) -> None:
         """Counts rows that the ledger had to drop."""

@@ -29,7 +29,7 @@ class Appraise:
         answer = await self._inner.answer(ask)
         if answer.cost_basis is CostBasis.BILLED and (expected := self._quote(ask).expected_cost):
             billed = ask.trace.attempts[-1].cost_nano_usd
-            self._metrics.quote_error(rpc=ask.query.rpc, model=self._name, ratio=billed / expected)
+            self._metrics.quote_error(model=self._name, ratio=billed / expected)
         return answer
 
     async def ready(self) -> bool:

@@ -7,7 +7,6 @@ import pytest
 from gateway.domain import Attempt, CostBasis, Outcome, Quote
 from gateway.policies.appraise import Appraise
 
-LABELS = {"rpc": "Caption", "model": "m"}
 
 
 class Billing:
@@ -31,4 +30,4 @@ async def test_a_bill_is_compared_with_its_quote(model, metrics, ask, sample, ba
 
     await Appraise(billing, name="m", quote=lambda _: Quote(0, 0, 0, expected, 900), metrics=metrics).answer(ask())
 
-    assert sample("vision_gateway_quote_error_ratio_sum", **LABELS) == ratio
+    assert sample("vision_gateway_quote_error_ratio_sum", model="m") == ratio
