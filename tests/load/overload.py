@@ -1,10 +1,12 @@
 """Measures what becomes of calls when more of them come than can be answered: `python -m tests.load.overload`.
 
-    python -m tests.load.overload [--seconds 20] [--write] [SCENARIO...]
+    python -m tests.load.overload [--seconds 15] [--write] [SCENARIO...]
 
-First callers that wait for their answers find out how many a second there can be at most (the peak). Then callers come
-by chance, whatever became of those before them, at a multiple of that. Prints a table; with `--write` it goes into
-docs/resilience.md. A run counts only if the gateway's own counters agree with what callers were told.
+Callers that wait for their answers find out how many a second there can be at most (the peak). Then callers come by
+chance, whatever became of those before them, at a multiple of that. Since other work on the machine comes and goes, the
+peak is measured anew before and after each level, and a level is held against the mean of its two. Prints a table; with
+`--write` it goes into docs/resilience.md. A run counts only if the gateway's own counters agree with what callers were
+told.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +31,7 @@ from tests.load.gateway_process import GatewayProcess, serving
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
 
 TIMES = (0.3, 1, 2, 3, 4, 8)
+_WORKERS = (8, 16)
 MODEL_S = 0.3
 _PHOTO = Path(__file__).parents[1] / "photos" / "coffee.png"
 _SIDES_PX = (2400, 1600)
@@ -127,10 +130,10 @@ def run_level(gateway: GatewayProcess, plan: Plan) -> Level:
 
     ended = arrivals.run(plan, meanwhile=meanwhile)
     told, seen = Counter(each.code for each in ended), counted(gateway, plan.rpc) - before
-    # Who gives up by a clock of its own is gone to the gateway, which cannot always tell why.
-    gone = seen.pop("CANCELLED", 0)
-    seen["DEADLINE_EXCEEDED"] += gone
-    assert +seen == told, (seen, gone, told)
+    # Who gives up by a clock of its own may be gone to the gateway, or its answer on the way; nobody else may be.
+    unheard, unsaid = seen - told, told - seen
+    assert {*unsaid} <= {"DEADLINE_EXCEEDED"}, (seen, told)
+    assert unheard.total() <= unsaid.total(), (seen, told)
     return Level(len(ended) / plan.seconds, plan.seconds, ended, max(resident_mib))
 
 
@@ -169,31 +172,40 @@ def message(folder: Path, rpc: str) -> Path:
     return path
 
 
-def measure(scenario: Scenario, folder: Path, *, seconds: float) -> Iterator[tuple[str, Level]]:
-    """Gives each level as it ends, by what it is called."""
+@dataclass(frozen=True)
+class Measured:
+    """A level, what it is called, and the peaks before and after it, in answers a second."""
+
+    name: str
+    level: Level
+    peaks: tuple[float, float]
+
+
+def measure(scenario: Scenario, folder: Path, *, seconds: float) -> Iterator[Measured]:
+    """Gives each level as it ends."""
     request = str(message(folder, scenario.rpc))
     with stage(scenario, folder / "gateway") as gateway:
         plan = Plan(gateway.address, scenario.rpc, request, seconds)
-        run_level(gateway, Plan(gateway.address, scenario.rpc, request, 5, workers=4))
-        peak = max((_closed(gateway, plan, workers) for workers in (4, 8, 16)), key=lambda level: level.goodput)
-        yield "at most", peak
+        # So that it is known how long an answer takes.
+        run_level(gateway, replace(plan, workers=4))
+        by_workers = {workers: run_level(gateway, replace(plan, workers=workers)) for workers in _WORKERS}
+        workers = max(by_workers, key=lambda workers: by_workers[workers].goodput)
+        before = by_workers[workers].goodput
         for times in TIMES:
-            rate = times * peak.goodput
-            open_loop = Plan(gateway.address, scenario.rpc, request, seconds, rate=rate, seed=int(10 * times))
-            yield f"{times:g} x", run_level(gateway, open_loop)
+            level = run_level(gateway, replace(plan, rate=times * before, seed=int(10 * times)))
+            after = run_level(gateway, replace(plan, workers=workers)).goodput
+            yield Measured(f"{times:g} x", level, (before, after))
+            before = after
 
 
-def _closed(gateway: GatewayProcess, plan: Plan, workers: int) -> Level:
-    return run_level(gateway, Plan(plan.address, plan.rpc, plan.message, plan.seconds, workers=workers))
-
-
-def row(name: str, level: Level, peak: float) -> tuple[str, ...]:
-    """The cells of one level; *peak* is answers a second."""
+def row(measured: Measured) -> tuple[str, ...]:
+    """The cells of one level."""
+    level, peak = measured.level, statistics.mean(measured.peaks)
     other = ", ".join(f"{count} {what}" for what, count in level.other.items()) or "none"
     return (
-        f"{name}, {level.rate:.0f}/s",
+        f"{measured.name}, {level.rate:.0f}/s",
         f"{level.goodput:.1f}/s",
-        f"{level.goodput / peak:.0%}",
+        f"{level.goodput / peak:.0%} of {peak:.1f}/s",
         *_milliseconds(level.answered),
         f"{len(level.shed) / level.seconds:.1f}/s",
         *_milliseconds(level.shed),
@@ -212,7 +224,7 @@ def _milliseconds(seconds: Sequence[float]) -> tuple[str, str]:
 def main() -> None:
     """Runs the scenarios that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.load.overload", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each level")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each level")
     parser.add_argument("--write", action="store_true", help="into docs/resilience.md")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     given = parser.parse_args()
@@ -222,15 +234,12 @@ def main() -> None:
         scenario = SCENARIOS[name]
         print(f"{name}: {scenario.told}\n", flush=True)
         with TemporaryDirectory(prefix="overload-") as folder:
-            levels = []
-            for what, level in measure(scenario, Path(folder), seconds=given.seconds):
-                levels.append((what, level))
-                late_s = max(each.late_s for each in level.ended)
-                told = page.line(row(what, level, levels[0][1].goodput))
-                print(f"{told} latest caller {late_s * 1000:.0f} ms", flush=True)
-        peak = max(level.goodput for _, level in levels)
-        told = f"Behind the gateway: {scenario.told}.\n\n"
-        told += page.table(_HEAD, [row(what, level, peak) for what, level in levels])
+            rows = []
+            for measured in measure(scenario, Path(folder), seconds=given.seconds):
+                rows.append(row(measured))
+                late_s = max(each.late_s for each in measured.level.ended)
+                print(f"{page.line(rows[-1])} latest caller {late_s * 1000:.0f} ms", flush=True)
+        told = f"Behind the gateway: {scenario.told}.\n\n{page.table(_HEAD, rows)}"
         print(f"\n{told}\n", flush=True)
         if given.write:
             page.write(f"overload-{name}", told)
