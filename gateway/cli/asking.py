@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.cli import output
+from gateway.cli import door, output
 
 if TYPE_CHECKING:
     from visiongateway import VisionClient
@@ -62,9 +62,11 @@ def _common(  # noqa: PLR0913  one parameter for each option that every call has
     urgency: Annotated[Literal["interactive", "bulk"] | None, _every(help="Whether somebody waits.")] = None,
     category: Annotated[str | None, _every(help="Kind of work, by the operator's name, such as counting.")] = None,
     request_id: Annotated[str | None, _every(help="Identifier for logs.")] = None,
-    api_key: Annotated[
-        str | None, _every(envvar="VISION_GATEWAY_API_KEY", help="Key of a principal; better in the environment.")
-    ] = None,
+    api_key: door.Bearer = None,
+    tls: door.Tls = False,
+    ca: door.Ca = None,
+    cert: door.Cert = None,
+    key: door.Key = None,
     quote: Annotated[bool, _every("--quote", help="Tells what the call would cost, and makes none.")] = False,
 ) -> None:
     """Declares the options that every call has; never called."""
@@ -87,19 +89,20 @@ def with_common_options(command: Callable[..., Call]) -> Callable[..., None]:
 
 
 @contextmanager
-def connected(address: str, api_key: str | None, timeout: float) -> Iterator[VisionClient]:
-    """Gives a client of the gateway at *address*; says what a call fails with, and ends the command."""
+def connected(to: door.Door, timeout: float) -> Iterator[VisionClient]:
+    """Gives a client of the gateway at the door *to*; says what a call fails with, and ends the command."""
     # Imported here: `--help` should not wait for gRPC.
     from visiongateway import DeadlineExceeded, Unavailable, VisionClient, VisionError  # noqa: PLC0415
 
     try:
-        metadata = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        with VisionClient(address.split(","), metadata=metadata, timeout=timeout) as client:
+        with VisionClient(
+            to.address.split(","), credentials=to.credentials(), token=to.bearer, timeout=timeout
+        ) as client:
             yield client
     except VisionError as exc:
         # What gRPC itself says of these is for programmers.
         if isinstance(exc, Unavailable) and not exc.reason:
-            exc.message = f"no gateway takes calls at {address}: {exc.message}"
+            exc.message = f"no gateway takes calls at {to.address}: {exc.message}"
         if isinstance(exc, DeadlineExceeded) and not exc.reason:
             exc.message = f"no answer within {timeout:g} s"
         output.complain(*output.problem(exc))
@@ -111,14 +114,25 @@ def connected(address: str, api_key: str | None, timeout: float) -> Iterator[Vis
         raise typer.Exit(1) from None
 
 
-def _ask(
-    call: Call, *, address: str, as_json: bool, api_key: str | None, timeout: float, quote: bool, **options: Any
+def _ask(  # noqa: PLR0913  what the call itself does not have
+    call: Call,
+    *,
+    address: str,
+    api_key: str | None,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    as_json: bool,
+    timeout: float,
+    quote: bool,
+    **options: Any,
 ) -> None:
     from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  `--help` should not wait
 
     task: Any = call.rpc.lower()
     written = False
-    with connected(address, api_key, timeout) as client:
+    with connected(door.Door(address, api_key, tls, ca, cert, key), timeout) as client:
         if call.stream and not quote and not as_json:
             with getattr(client, f"stream_{task}")(call.image, **call.arguments, **options) as stream:
                 written = output.write(stream)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.cli import asking, output
+from gateway.cli import asking, door, output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,9 +45,11 @@ def compare(  # noqa: PLR0913  one parameter for each option
     address: Annotated[
         str, typer.Option(envvar="VISION_GATEWAY_ADDRESS", help="HOST:PORT of the gateway.")
     ] = "127.0.0.1:50051",
-    api_key: Annotated[
-        str | None, typer.Option(envvar="VISION_GATEWAY_API_KEY", help="Key of a principal; better in the environment.")
-    ] = None,
+    api_key: door.Bearer = None,
+    tls: door.Tls = False,
+    ca: door.Ca = None,
+    cert: door.Cert = None,
+    key: door.Key = None,
 ) -> None:
     """Asks several models the same, and tells how far they agree. Exit code 1 where none answers."""
     given = {"labels": label, "question": question, "with_regions": with_regions or None}
@@ -60,7 +62,7 @@ def compare(  # noqa: PLR0913  one parameter for each option
     }
     rows: list[Row] = []
     with (
-        asking.connected(address, api_key, timeout) as client,
+        asking.connected(door.Door(address, api_key, tls, ca, cert, key), timeout) as client,
         client.compare(task, image, model or (), **arguments, **options) as comparison,
     ):
         for row in comparison:

@@ -11,12 +11,12 @@ from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from gateway.cli import asking, output
+from gateway.cli import asking, door, output
 
 _TIMEOUT_S = 10
 
 
-def models(
+def models(  # noqa: PLR0913  one parameter for each option
     http_address: Annotated[
         str, typer.Option(envvar="VISION_GATEWAY_HTTP_ADDRESS", help="HOST:PORT of the gateway's HTTP port.")
     ] = "127.0.0.1:8080",
@@ -25,14 +25,16 @@ def models(
         str | None,
         typer.Option(help="HOST:PORT of the gateway's gRPC port instead, which tells tasks, prices and routes too."),
     ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="VISION_GATEWAY_API_KEY", help="Key of a principal; better in the environment.")
-    ] = None,
+    api_key: door.Bearer = None,
+    tls: door.Tls = False,
+    ca: door.Ca = None,
+    cert: door.Cert = None,
+    key: door.Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="Prints JSON, and no more.")] = False,
 ) -> None:
     """Lists the models of a running gateway and whether each can be asked."""
     if address is not None:
-        _list(address, api_key, as_json=as_json)
+        _list(door.Door(address, api_key, tls, ca, cert, key), as_json=as_json)
         return
     url = f"http://{http_address}/readyz"
     try:
@@ -50,10 +52,10 @@ def models(
         output.say("\n".join(lines))
 
 
-def _list(address: str, api_key: str | None, *, as_json: bool) -> None:
+def _list(to: door.Door, *, as_json: bool) -> None:
     from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  `--help` should not wait
 
-    with asking.connected(address, api_key, _TIMEOUT_S) as client:
+    with asking.connected(to, _TIMEOUT_S) as client:
         listed = client.list_models()
     if as_json:
         sys.stdout.write(MessageToJson(listed) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,11 +25,12 @@ A = TypeVar("A", bound=Message)
 class AsyncCaller:
     """Makes calls over one channel."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one for each argument of a client, by keyword
         self,
         target: str | Sequence[str],
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | Callable[[], str] | None = None,
         metadata: Mapping[str, str] | None = None,
         timeout: float = 60.0,
         channel_options: Sequence[tuple[str, str | int]] = (),
@@ -42,7 +43,7 @@ class AsyncCaller:
             else grpc.aio.secure_channel(address, credentials, arguments)
         )
         self._stub = VisionServiceStub(self._channel)
-        self._defaults = CallDefaults(timeout, dict(metadata or {}))
+        self._defaults = CallDefaults(timeout, dict(metadata or {}), token)
         self._sent = SentImages(hold_images=hold_images)
 
     async def __aenter__(self) -> Self:

@@ -36,7 +36,9 @@ class VisionClient(Caller):
             Calls are spread over all addresses that a name resolves to or that are listed, and go only to gateways
             whose health service says SERVING.
         credentials: TLS, from `grpc.ssl_channel_credentials()`; plain text when left out.
-        metadata: Sent with every call, such as `{"authorization": "Bearer ..."}`. Keys are lower case.
+        token: API key, or token of an identity provider, sent as `authorization: Bearer ...`. A function is asked for
+            it before each call, so that one that expires is renewed in time. Without TLS it can be read on the way.
+        metadata: Sent with every call, such as `{"x-tenant": "..."}`. Keys are lower case.
         timeout: Seconds that a call may take when it does not say; there is always a deadline.
         channel_options: More gRPC channel arguments, which win over the client's own. `("grpc.inhibit_health_checking",
             1)` sends calls also to gateways that say NOT_SERVING, to be told in their own words why.
@@ -44,7 +46,8 @@ class VisionClient(Caller):
             that no longer has it is sent its bytes at once, within the same deadline.
 
     Raises:
-        ValueError: *target* names no address, or several that are not IP addresses of one version.
+        ValueError: *target* names no address, or several that are not IP addresses of one version; or *token* is there
+            and *metadata* has an `authorization` too.
 
     A call is tried up to four times within its deadline while the answer is UNAVAILABLE, a stream only until its first
     piece has come. When no gateway is reachable or all say NOT_SERVING, calls fail with `Unavailable` after these

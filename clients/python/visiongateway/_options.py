@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -110,14 +110,26 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallDefaults:
-    """What a client adds to each of its calls. *timeout* is in seconds."""
+    """What a client adds to each of its calls. *timeout* is in seconds.
+
+    Raises:
+        ValueError: *token* is there, and *metadata* has an `authorization` too.
+    """
 
     timeout: float
     metadata: Mapping[str, str]
+    token: str | Callable[[], str] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that the credential is there once."""
+        if self.token is not None and "authorization" in self.metadata:
+            raise ValueError("give a token, or an authorization in the metadata, not both")
 
     def call(self, options: Options) -> Call:
         """Settles deadline, metadata and identifier of one call."""
         timeout = options.get("timeout")
         request_id = call_id(options)
-        metadata = (*self.metadata.items(), ("x-request-id", request_id))
+        token = self.token() if callable(self.token) else self.token
+        bearer = () if token is None else (("authorization", f"Bearer {token}"),)
+        metadata = (*self.metadata.items(), *bearer, ("x-request-id", request_id))
         return Call(time.monotonic() + (self.timeout if timeout is None else timeout), metadata, request_id)
