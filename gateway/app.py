@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 
     from gateway.domain import Clock
+    from gateway.metrics.seat import Seat
     from gateway.settings import Settings
     from gateway.tasks import AnyTask
 
@@ -59,18 +60,17 @@ async def run(
     started: Callable[[Addresses], Awaitable[None]] | None = None,
     clock: Clock = time.monotonic,
     source: Source | None = None,
+    seat: Seat | None = None,
 ) -> None:
     """Serves until *stop* is set, then drains; *started* is told where, once the ports are open.
 
-    The settings are read again when *source*, where they come from, says so; see docs/operate.md.
+    The settings are read again when *source*, where they come from, says so; see docs/operate.md. A worker has a *seat*
+    among others that share its ports and metrics.
 
     Raises `SettingsError` with every problem of the models, and OSError when a port cannot be had.
     """
     found = await asyncio.to_thread(plans, settings)
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    metrics = Metrics(registry)
+    registry, metrics = _instruments(seat)
     server = settings.server
     async with AsyncExitStack() as stack:
         # First, so that it ends last, after every span.
@@ -80,7 +80,7 @@ async def run(
         )
         counted = principals.open_counted(settings, stack, metrics)
         known = tasks.load()
-        held = HeldImages(clock=clock)
+        held = HeldImages(clock=clock, changed=metrics.images_held)
         shared = Shared(
             tasks=known,
             preparer=preparer,
@@ -105,6 +105,7 @@ async def run(
             max_message_bytes=settings.images.max_mib * MIB + _REST_OF_MESSAGE,
             max_deadline_s=server.max_deadline_s,
             reflects=server.reflection,
+            shares_port=seat is not None,
         )
         await readiness.look()
         look_every = lambda: generations.now.settings.server.readiness_interval_s  # noqa: E731  two watches share it
@@ -128,7 +129,9 @@ async def run(
         application = http.app(registry, readiness, generations.check_scrape)
         certificates = generations.certificates
         http_tls = certificates.for_http() if certificates and server.tls and server.tls.http else None
-        http_port = await stack.enter_async_context(http.serve(application, server.http_address, http_tls))
+        http_port = await stack.enter_async_context(
+            http.serve(application, server.http_address, http_tls, shares_port=seat is not None)
+        )
         grpc_port = await listener.start(server.grpc_address, certificates.for_grpc() if certificates else None)
         try:
             if started:
@@ -159,6 +162,17 @@ async def alone(
         shared = Shared(tasks=known, preparer=preparer, latency=Latency(), metrics=metrics, clock=clock)
         candidate = await open_model(found[name], shared, stack)
         yield Pipeline(candidate.model, limits=image_limits(settings.images), metrics=metrics, clock=clock), known
+
+
+def _instruments(seat: Seat | None) -> tuple[CollectorRegistry, Metrics]:
+    """Gives what the HTTP port tells, and what counts."""
+    if seat:
+        seat.take()
+        return seat.registry(), Metrics(CollectorRegistry())
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry, Metrics(registry)
 
 
 async def _ledger(url: str, stack: AsyncExitStack, metrics: Metrics) -> Ledger | None:

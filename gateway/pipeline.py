@@ -111,6 +111,7 @@ class Pipeline:
         held = self._held
         if image.HasField("digest"):
             data = await held.find(call.principal, image.digest) if held else None
+            self._metrics.image_named(found=data is not None)
             if data is None:
                 raise UnknownDigest(
                     "no image that you sent lately has this digest here; send its bytes", metadata={"field": path}

@@ -126,6 +126,12 @@ _LATENCY = Row(
                 f"(rate(vision_gateway_image_bytes_bucket{{{_GR}}}[$__rate_interval])))": "p95",
             },
         ),
+        Panel(
+            "Images named instead of sent",
+            "reqps",
+            {f"sum by (outcome) (rate(vision_gateway_images_named_total{{{_G}}}[$__rate_interval]))": "{{outcome}}"},
+            "By their digest; those unknown here are sent after all.",
+        ),
     ],
 )
 _SATURATION = Row(
@@ -153,7 +159,14 @@ _SATURATION = Row(
             {f"rate(process_cpu_seconds_total{{{_G}}}[$__rate_interval])": "{{instance}}"},
             "Cores in use by each gateway process.",
         ),
-        Panel("Memory", "bytes", {f"process_resident_memory_bytes{{{_G}}}": "{{instance}}"}),
+        Panel(
+            "Memory",
+            "bytes",
+            {
+                f"process_resident_memory_bytes{{{_G}}}": "{{instance}}",
+                f"vision_gateway_held_image_bytes{{{_G}}}": "{{instance}}, of it images held after their calls",
+            },
+        ),
         Panel(
             "Images refused, by limit",
             "reqps",

@@ -36,9 +36,10 @@ class HeldImages:
     this costs a few microseconds an image, and memory. Where there is no room, those not used for longest go first.
     """
 
-    def __init__(self, *, clock: Clock) -> None:
-        """Holds nothing until `limit` is called."""
+    def __init__(self, *, clock: Clock, changed: Callable[[int], None] = lambda _: None) -> None:
+        """Holds nothing until `limit` is called; *changed* is told the bytes held, records included."""
         self._clock = clock
+        self._changed = changed
         self._most_bytes = 0
         self._held_s = 0.0
         self._images: OrderedDict[_Image, None] = OrderedDict()
@@ -47,11 +48,6 @@ class HeldImages:
         self._unhashed: dict[str, dict[_Image, None]] = {}
         # So that many who ask at once hash each image once.
         self._hashing = asyncio.Lock()
-
-    @property
-    def byte_count(self) -> int:
-        """Bytes held now, records included."""
-        return self._bytes
 
     def limit(self, *, most_bytes: int, held_s: float) -> None:
         """Holds from now on at most *most_bytes*, 0 for no images, and each for *held_s* seconds after its last use."""
@@ -90,6 +86,7 @@ class HeldImages:
             if image.since > oldest and self._bytes <= self._most_bytes:
                 break
             self._drop(image)
+        self._changed(self._bytes)
 
     async def watch(self, interval_s: Callable[[], float]) -> None:
         """Does so every *interval_s* seconds, forever: nothing stays for longer because nobody calls."""

@@ -13,6 +13,7 @@ from prometheus_client import disable_created_metrics
 
 from gateway.metrics.calls import CallMetrics
 from gateway.metrics.door import DoorMetrics
+from gateway.metrics.images import ImageMetrics
 from gateway.metrics.models import ModelMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.routing import RoutingMetrics
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-class Metrics(CallMetrics, DoorMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics, TraceMetrics):
+class Metrics(
+    CallMetrics, DoorMetrics, ImageMetrics, ModelMetrics, MoneyMetrics, RoutingMetrics, SettingsMetrics, TraceMetrics
+):
     """The gateway's instruments on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -33,6 +36,7 @@ class Metrics(CallMetrics, DoorMetrics, ModelMetrics, MoneyMetrics, RoutingMetri
         for part in (
             CallMetrics,
             DoorMetrics,
+            ImageMetrics,
             ModelMetrics,
             MoneyMetrics,
             RoutingMetrics,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import suppress
 
+import grpc
 import pytest
 from grpc import StatusCode
 from PIL import Image
@@ -126,3 +128,16 @@ async def test_holding_can_be_switched_off_and_on_while_it_runs(serve_file):
 
     assert (while_on.text, again.text) == ("A cat.", "A cat.")
     assert (while_off.reason, forgotten.reason) == ("UNKNOWN_DIGEST", "UNKNOWN_DIGEST")
+
+
+async def test_the_metrics_tell_what_is_held_and_how_often_it_is_named(gateway):
+    await gateway.stub.Caption(pb.CaptionRequest(image=png()), timeout=20)
+    for color in ("teal", "teal", "red"):
+        with suppress(grpc.aio.AioRpcError):
+            await gateway.stub.Caption(pb.CaptionRequest(image=named(png(color))), timeout=20)
+
+    _, text = await gateway.get("/metrics")
+    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    count = {each: told[f'vision_gateway_images_named_total{{outcome="{each}"}}'] for each in ("found", "unknown")}
+    assert count == {"found": "2.0", "unknown": "1.0"}
+    assert float(told["vision_gateway_held_image_bytes"]) == len(png().data) + 512

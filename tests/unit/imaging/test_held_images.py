@@ -65,7 +65,7 @@ async def test_an_image_is_let_go_a_while_after_its_last_use(held, clock):
     assert await held.find("ann", digest(b"an image"))
     clock.now += 61
 
-    assert (await held.find("ann", digest(b"an image")), held.byte_count) == (None, 0)
+    assert (await held.find("ann", digest(b"an image")), held._bytes) == (None, 0)
 
 
 async def test_the_bytes_stay_within_their_bound_and_the_longest_unused_go_first(held):
@@ -77,14 +77,14 @@ async def test_the_bytes_stay_within_their_bound_and_the_longest_unused_go_first
         held.hold("bob", each)
 
     found = [await held.find("ann", digest(each)) is not None for each in images[:4]]
-    assert (found, held.byte_count) == ([True, False, False, True], 10 * (RECORD + 100))
+    assert (found, held._bytes) == ([True, False, False, True], 10 * (RECORD + 100))
 
 
 async def test_very_many_empty_images_are_bounded_too(held):
     for _ in range(10_000):
         held.hold("ann", b"")
 
-    assert held.byte_count <= 10 * (RECORD + 100)
+    assert held._bytes <= 10 * (RECORD + 100)
 
 
 async def test_an_image_above_the_bound_is_not_held_and_drives_none_out(held):
@@ -107,7 +107,7 @@ async def test_the_same_image_twice_is_held_once_and_as_long_as_the_latest(held,
 
     assert await held.find("ann", digest(b"another one")) is None
     assert await held.find("ann", digest(b"an image"))
-    assert held.byte_count == RECORD + len(b"an image")
+    assert held._bytes == RECORD + len(b"an image")
 
 
 async def test_images_are_hashed_only_when_one_is_named_and_once(held, monkeypatch):
@@ -157,7 +157,7 @@ async def test_an_image_that_had_to_go_while_it_was_hashed_is_not_found(held, mo
     data = bytes(LARGE + 1)
     held.hold("ann", data)
 
-    assert (await held.find("ann", digest(data)), held.byte_count) == (None, 0)
+    assert (await held.find("ann", digest(data)), held._bytes) == (None, 0)
 
 
 async def test_new_limits_hold_for_what_is_held_already(held):
@@ -165,7 +165,7 @@ async def test_new_limits_hold_for_what_is_held_already(held):
     held.limit(most_bytes=0, held_s=60)
     held.hold("ann", b"an image")
 
-    assert (await held.find("ann", digest(b"an image")), held.byte_count) == (None, 0)
+    assert (await held.find("ann", digest(b"an image")), held._bytes) == (None, 0)
 
 
 async def test_nothing_stays_for_longer_because_nobody_calls(held, clock):
@@ -173,8 +173,8 @@ async def test_nothing_stays_for_longer_because_nobody_calls(held, clock):
     clock.now += 61
     watch = asyncio.create_task(held.watch(lambda: 0))
     async with asyncio.timeout(20):
-        while held.byte_count:  # noqa: ASYNC110  seen from outside
+        while held._bytes:  # noqa: ASYNC110  seen from outside
             await asyncio.sleep(0)
     watch.cancel()
 
-    assert held.byte_count == 0
+    assert held._bytes == 0
