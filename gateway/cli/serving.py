@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from gateway.cli import checking, output, process, routes
+from gateway.cli import checking, output, process, routes, workers
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -57,14 +57,20 @@ def serve(
     http_address: _Http = None,
     log_format: _Format = None,
     log_level: Annotated[_Level | None, typer.Option(help="Least level of the log lines.")] = None,
+    seat: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Starts the gateway in front of the models of the settings.
+    """Starts the gateway in front of the models of the settings; with `[server] workers`, several that share the ports.
 
     Ends when it gets SIGINT (Ctrl-C) or SIGTERM, once the calls in flight are answered. Logs to standard error.
     """
     given = _server(grpc_address=grpc_address, http_address=http_address, log_format=log_format, log_level=log_level)
     read = partial(_read, settings, server=given)
-    process.run(lambda stop: _serve(read, settings, stop, _say_where))
+    if seat:
+        process.run(lambda stop: workers.work(stop, partial(_serve, read, settings, stop, seat=seat)))
+    elif several := workers.wanted(settings, given):
+        process.run(lambda stop: workers.supervise(several, settings, given, stop, _say_where))
+    else:
+        process.run(lambda stop: _serve(read, settings, stop, lambda where: _say_where(where.grpc, where.http)))
 
 
 def triton(context: typer.Context) -> None:
@@ -125,7 +131,7 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
                 with suppress(process.Stopped):
                     async with process.unless(stop):
                         await demonstration.show(addresses.grpc)
-            await _say_where(addresses)
+            await _say_where(addresses.grpc, addresses.http)
             output.say(
                 f"  try it     {sys.argv[0]} caption PHOTO.jpg --address {addresses.grpc}\n"
                 f"             grpcurl -plaintext {addresses.grpc} list\n"
@@ -145,9 +151,14 @@ async def _serve(
     path: Path | None,
     stop: asyncio.Event,
     started: Callable[[Addresses], Coroutine[Any, Any, None]],
+    seat: Path | None = None,
 ) -> None:
-    """Serves what *read* gives, and what it gives later on SIGHUP or when the file at *path* changes."""
+    """Serves what *read* gives, and what it gives later on SIGHUP or when the file at *path* changes.
+
+    A worker has a *seat*, `FOLDER/NUMBER`.
+    """
     from gateway import app  # noqa: PLC0415  `--help` should not wait
+    from gateway.metrics.seat import Seat  # noqa: PLC0415  likewise
     from gateway.server import log  # noqa: PLC0415  likewise
 
     # What is wrong with them, and what only shows when it is tried, such as a ledger that cannot be opened.
@@ -157,18 +168,17 @@ async def _serve(
         loop = asyncio.get_running_loop()
         if settings.server.reload != "off":
             loop.add_signal_handler(signal.SIGHUP, process.on_hangup(stop, source.asked.set))
-        log.configure(settings.server.log_format, level=settings.server.log_level)
+        worker = Seat(seat.parent, int(seat.name)) if seat else None
+        number = worker.number if worker else None
+        log.configure(settings.server.log_format, level=settings.server.log_level, worker=number)
         loop.set_exception_handler(log.on_loop_error)
-        await app.run(settings, stop=stop, started=started, source=source)
+        await app.run(settings, stop=stop, started=started, source=source, seat=worker)
 
 
-async def _say_where(addresses: Addresses) -> None:
-    http = f"http://{addresses.http}"
+async def _say_where(grpc: str, http: str) -> None:
+    http = f"http://{http}"
     output.say(
-        "Vision Gateway is serving.\n"
-        f"  gRPC       {addresses.grpc}\n"
-        f"  metrics    {http}/metrics\n"
-        f"  ready?     {http}/readyz"
+        f"Vision Gateway is serving.\n  gRPC       {grpc}\n  metrics    {http}/metrics\n  ready?     {http}/readyz"
     )
 
 

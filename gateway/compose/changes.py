@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _FIXED = (
     "server.grpc_address",
     "server.http_address",
+    "server.workers",
     "server.max_deadline_s",
     "server.log_format",
     "server.reload",

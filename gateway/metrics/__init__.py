@@ -17,6 +17,7 @@ from gateway.metrics.images import ImageMetrics
 from gateway.metrics.models import ModelMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.routing import RoutingMetrics
+from gateway.metrics.seat import gone
 from gateway.metrics.settings import SettingsMetrics
 from gateway.metrics.traces import TraceMetrics
 
@@ -47,5 +48,8 @@ class Metrics(
 
     def forget_model(self, model: str) -> None:
         """Shows no more how a model is that is not configured any more; what it did stays counted."""
-        for gauge in (self._model_ready, self._breaker_state, self._inflight, self._model_limit, self._model_queue):
-            gauge.remove(model)
+        for gauge in (self._model_ready, self._breaker_state, self._model_limit):
+            gone(gauge, model)
+        # Counts up and down, should the model come back.
+        for gauge in (self._inflight, self._model_queue):
+            gone(gauge, model, left=0.0)

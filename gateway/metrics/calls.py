@@ -41,6 +41,7 @@ class CallMetrics:
             "vision_gateway_inflight",
             "Calls being worked on: at the server, or at a model.",
             ["scope"],
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._shed = Counter(

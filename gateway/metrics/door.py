@@ -29,6 +29,7 @@ class DoorMetrics:
         self._certificate_expiry = Gauge(
             "vision_gateway_tls_certificate_expiry_timestamp_seconds",
             "When the certificate that new connections see expires, in Unix time; 0 without TLS.",
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
 

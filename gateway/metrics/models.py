@@ -85,12 +85,17 @@ class ModelMetrics:
             registry=registry,
         )
         self._model_ready = Gauge(
-            "vision_gateway_model_ready", "1 while a model can be asked, else 0.", ["model"], registry=registry
+            "vision_gateway_model_ready",
+            "1 while a model can be asked, else 0.",
+            ["model"],
+            multiprocess_mode="livemin",
+            registry=registry,
         )
         self._breaker_state = Gauge(
             "vision_gateway_breaker_state",
             "Whether a model is given a pause: 0 closed, 1 half-open, 2 open.",
             ["model"],
+            multiprocess_mode="livemax",
             registry=registry,
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.metrics._units import NANO_USD
+from gateway.metrics.seat import gone
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -36,18 +37,23 @@ class MoneyMetrics:
             "vision_gateway_ledger_rows_lost_total", "Attempts that never got into the ledger.", registry=registry
         )
         self._ledger_backlog = Gauge(
-            "vision_gateway_ledger_backlog", "Attempts that wait for the ledger's database.", registry=registry
+            "vision_gateway_ledger_backlog",
+            "Attempts that wait for the ledger's database.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self._budget_remaining = Gauge(
             "vision_gateway_budget_remaining_usd",
             "US dollars of a configured budget that are neither spent nor reserved.",
             ["principal", "window"],
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self._budget = Gauge(
             "vision_gateway_budget_usd",
             "US dollars that a principal may spend in a window.",
             ["principal", "window"],
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self._store_failures = Counter(
@@ -81,7 +87,7 @@ class MoneyMetrics:
     def forget_budget(self, principal: str, window: str) -> None:
         """Shows a budget no more that is not configured any more."""
         for gauge in (self._budget_remaining, self._budget):
-            gauge.remove(principal, window)
+            gone(gauge, principal, window)
 
     def store_failed(self, operation: str, decision: str) -> None:
         """Counts a failure of the store of budgets."""

@@ -64,12 +64,14 @@ class RoutingMetrics:
             "vision_gateway_model_limit",
             "Calls that a model is asked at once at most.",
             ["model"],
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._model_queue = Gauge(
             "vision_gateway_model_queue",
             "Calls that wait for a place at a model.",
             ["model"],
+            multiprocess_mode="livesum",
             registry=registry,
         )
 

@@ -26,6 +26,7 @@ class SettingsMetrics:
         self._applied = Gauge(
             "vision_gateway_settings_applied_timestamp_seconds",
             "When the settings in use were taken on, in Unix time.",
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
 

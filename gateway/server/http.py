@@ -111,15 +111,18 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(application: Starlette, address: str, tls: SSLContext | None = None) -> AsyncGenerator[int]:
+async def serve(
+    application: Starlette, address: str, tls: SSLContext | None = None, *, shares_port: bool = False
+) -> AsyncGenerator[int]:
     """Serves until the context ends, and gives the port; raises OSError when *address*, HOST:PORT, cannot be had.
 
-    In plain text without *tls*.
+    In plain text without *tls*. With *shares_port* other processes of this user may listen on the same port.
     """
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
-        listening = socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, int(port)), family=family, reuse_port=shares_port)
     except OSError as exc:
         raise OSError(f"cannot listen on {address} for HTTP: {exc.strerror}") from None
     server = _Server(

@@ -43,15 +43,13 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # Both the same: between them metadata is refused at random.
     ("grpc.max_metadata_size", 16_384),
     ("grpc.absolute_max_metadata_size", 16_384),
-    # Else a second gateway could take the same port unnoticed, and half of the calls with it.
-    ("grpc.so_reuseport", 0),
 )
 
 
 class Listener:
     """The gRPC server: the VisionService, grpc.health.v1, and reflection; the last two need no credential."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but one are keywords
         self,
         service: Service,
         *,
@@ -60,10 +58,12 @@ class Listener:
         max_message_bytes: int,
         max_deadline_s: float,
         reflects: bool = True,
+        shares_port: bool = False,
     ) -> None:
         """Messages over *max_message_bytes* are refused; no connection is cut within *max_deadline_s* of a call.
 
-        *reflects* says whether callers may ask what the services are like.
+        *reflects* says whether callers may ask what the services are like, *shares_port* whether other processes of
+        this user listen on the same port.
         """
         self._admission = admission
         self._readiness = readiness
@@ -72,6 +72,8 @@ class Listener:
                 *_OPTIONS,
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_connection_age_grace_ms", round(max_deadline_s * 1000) + 10_000),
+                # On by default: a second gateway could take the port unnoticed, and half of the calls with it.
+                ("grpc.so_reuseport", int(shares_port)),
             ]
         )
         self._server.add_generic_rpc_handlers((service,))

@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
-def configure(style: Literal["json", "console"] = "json", *, level: str = "INFO", stream: TextIO | None = None) -> None:
+def configure(
+    style: Literal["json", "console"] = "json",
+    *,
+    level: str = "INFO",
+    stream: TextIO | None = None,
+    worker: int | None = None,
+) -> None:
     """Sets up logging for the whole process, once; *stream* is standard error unless given.
 
-    *level* is for the gateway's own lines; libraries are heard from WARNING on.
+    *level* is for the gateway's own lines; libraries are heard from WARNING on. Each line names the *worker*, if any.
     """
     out = stream or sys.stderr
     common: list[structlog.typing.Processor] = [
@@ -31,6 +37,8 @@ def configure(style: Literal["json", "console"] = "json", *, level: str = "INFO"
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _without_text,
     ]
+    if worker is not None:
+        common.append(lambda _, __, event: {"worker": worker, **event})
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(serializer=_json)
     if style == "console":
         renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time")

@@ -90,6 +90,8 @@ class ServerSettings(Table):
     # Seconds a call may take when its caller set no deadline, and the most that a caller's deadline counts for.
     default_deadline_s: float = Field(default=60.0, gt=0, le=3600)
     max_deadline_s: float = Field(default=600.0, gt=0, le=3600)
+    # Processes that serve, each with limits and memory of its own.
+    workers: int = Field(default=1, ge=1, le=64)
     # Calls worked on at once; beyond it they are answered UNAVAILABLE before their bodies are read.
     max_inflight: int = Field(default=256, ge=1, le=100_000)
     # Seconds for a caller to send the body of a call.
