@@ -203,11 +203,39 @@ _STORES = Row(
         ),
     ],
 )
+_DOOR = Row(
+    "The door",
+    [
+        Panel(
+            "Refused for their credentials, by cause",
+            "reqps",
+            {f"sum by (cause) (rate(vision_gateway_auth_refused_total{{{_G}}}[$__rate_interval]))": "{{cause}}"},
+        ),
+        Panel(
+            "TLS connections begun",
+            "cps",
+            {
+                "sum by (instance) "
+                f"(rate(vision_gateway_tls_connections_total{{{_G}}}[$__rate_interval]))": "{{instance}}"
+            },
+            "Also those whose handshake then failed.",
+        ),
+        Panel(
+            "Time until the certificate expires",
+            "s",
+            {
+                f"(vision_gateway_tls_certificate_expiry_timestamp_seconds{{{_G}}} > 0) - time()": "{{instance}}",
+            },
+            "Empty without TLS.",
+            lowest=None,
+        ),
+    ],
+)
 
 DASHBOARD = Dashboard(
     "vision-gateway-overview",
     "Vision Gateway: overview",
     "Requests, errors, latency and saturation.",
     {"job": "vision_gateway_settings_applied_timestamp_seconds", "rpc": "vision_gateway_requests_total"},
-    [_GLANCE, _CALLS, _LATENCY, _SATURATION, _STORES],
+    [_GLANCE, _CALLS, _LATENCY, _SATURATION, _STORES, _DOOR],
 )

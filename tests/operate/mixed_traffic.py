@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING
 import grpc
 from PIL import Image
 
+from tests.fixtures.pki import Authority
 from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEYS = {"anna": "anna's key", "poor": "the key of one with no budget", "hasty": "the key of one who may call once"}
+KEYS = {
+    "nobody": "a key that nobody knows",
+    "anna": "anna's key",
+    "poor": "the key of one with no budget",
+    "hasty": "the key of one who may call once",
+}
 _WORDS = "A cat sleeps on a red sofa."
 _LINES = {"lines": [{"text": "TOTAL 7", "box_2d": [0, 0, 100, 500]}]}
 _ANSWERS = {
@@ -97,6 +103,15 @@ def without_store():
     }
 
 
+def with_tls(folder: Path):
+    """Gives settings of a gateway with a certificate at its gRPC port."""
+    leaf = Authority().server()
+    (folder / "tls.crt").write_bytes(leaf.cert)
+    (folder / "tls.key").write_bytes(leaf.key)
+    tls = {"cert": f"{folder}/tls.crt", "key": f"{folder}/tls.key", "http": False}
+    return {"models": {"cheap": script()}, "images": {"workers": 1}, "server": {"tls": tls}}
+
+
 def picture(shade=0, size=(320, 240)):
     """Gives a picture of its own for each *shade*, in [0, 2^24)."""
     out = io.BytesIO()
@@ -118,6 +133,7 @@ class Callers:
         asked += [
             self.ask("VQA", principal="poor"),
             self.ask("Caption", model="down"),
+            self.ask("Caption", principal="nobody"),
             self.ask("VQA", image=image_pb2.Image(data=b"no image")),
         ]
         asked += [self.ask("Classify", principal="hasty") for _ in range(3)]
