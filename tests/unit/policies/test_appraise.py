@@ -8,7 +8,6 @@ from gateway.domain import Attempt, CostBasis, Outcome, Quote
 from gateway.policies.appraise import Appraise
 
 
-
 class Billing:
     """Stands in for a model that is accounted for: answers at a cost, on a basis."""
 
