@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.fixtures.stock_llmapi",
     "tests.fixtures.gemma4",
     "tests.fixtures.virtual_time",
+    "tests.fixtures.workers",
 ]
 
 # No test writes to the ledger of whoever runs it.
