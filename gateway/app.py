@@ -47,10 +47,11 @@ _REST_OF_MESSAGE = 4 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a running gateway listens, as `HOST:PORT`."""
+    """Where a running gateway listens, as `HOST:PORT`; *https* says whether the HTTP port speaks TLS."""
 
     grpc: str
     http: str
+    https: bool = False
 
 
 async def run(
@@ -128,7 +129,7 @@ async def run(
         )
         application = http.app(registry, readiness, generations.check_scrape)
         certificates = generations.certificates
-        http_tls = certificates.for_http() if certificates and server.tls and server.tls.http else None
+        http_tls = certificates.for_http() if certificates and server.https else None
         http_port = await stack.enter_async_context(
             http.serve(application, server.http_address, http_tls, shares_port=seat is not None)
         )
@@ -136,7 +137,11 @@ async def run(
         try:
             if started:
                 await started(
-                    Addresses(_with_port(server.grpc_address, grpc_port), _with_port(server.http_address, http_port))
+                    Addresses(
+                        _with_port(server.grpc_address, grpc_port),
+                        _with_port(server.http_address, http_port),
+                        server.https,
+                    )
                 )
             await stop.wait()
         finally:

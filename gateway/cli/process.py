@@ -67,6 +67,8 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Runs *work* until it is done. SIGINT and SIGTERM set the event it is given; a second SIGINT ends it at once."""
     # We start programs and never fork to go on ourselves; gRPC would otherwise say on each start that it cannot follow.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # Else it writes a line of its own among those of the log for each stranger whose handshake fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     import uvloop  # noqa: PLC0415  `--help` should not wait
 
     async def main() -> None:

@@ -68,9 +68,11 @@ def serve(
     if seat:
         process.run(lambda stop: workers.work(stop, partial(_serve, read, settings, stop, seat=seat)))
     elif several := workers.wanted(settings, given):
-        process.run(lambda stop: workers.supervise(several, settings, given, stop, _say_where))
+        process.run(
+            lambda stop: workers.supervise(several, settings, given, stop, partial(_say_where, https=several.https))
+        )
     else:
-        process.run(lambda stop: _serve(read, settings, stop, lambda where: _say_where(where.grpc, where.http)))
+        process.run(lambda stop: _serve(read, settings, stop, _say))
 
 
 def triton(context: typer.Context) -> None:
@@ -131,7 +133,7 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
                 with suppress(process.Stopped):
                     async with process.unless(stop):
                         await demonstration.show(addresses.grpc)
-            await _say_where(addresses.grpc, addresses.http)
+            await _say(addresses)
             output.say(
                 f"  try it     {sys.argv[0]} caption PHOTO.jpg --address {addresses.grpc}\n"
                 f"             grpcurl -plaintext {addresses.grpc} list\n"
@@ -175,8 +177,12 @@ async def _serve(
         await app.run(settings, stop=stop, started=started, source=source, seat=worker)
 
 
-async def _say_where(grpc: str, http: str) -> None:
-    http = f"http://{http}"
+async def _say(where: Addresses) -> None:
+    await _say_where(where.grpc, where.http, https=where.https)
+
+
+async def _say_where(grpc: str, http: str, *, https: bool) -> None:
+    http = f"{'https' if https else 'http'}://{http}"
     output.say(
         f"Vision Gateway is serving.\n  gRPC       {grpc}\n  metrics    {http}/metrics\n  ready?     {http}/readyz"
     )

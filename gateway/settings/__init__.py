@@ -112,6 +112,11 @@ class ServerSettings(Table):
     # Who may read /metrics. None: everybody.
     metrics_principals: tuple[str, ...] = ()
 
+    @property
+    def https(self) -> bool:
+        """Whether the HTTP port speaks TLS."""
+        return self.tls is not None and self.tls.http
+
 
 class ImageSettings(Table):
     """`[images]`: what images are taken, and how many processes decode them."""
