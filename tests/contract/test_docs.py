@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from gateway import app, errors
 from gateway.metrics import Metrics
 from gateway.policies.escalate import DISAGREEMENT
+from gateway.server.identity import CAUSES
 from gateway.settings import (
     AgreementSettings,
     BudgetsSettings,
@@ -120,6 +121,19 @@ def test_every_metric_is_documented_with_its_labels_and_no_other():
         documented[name] = words | (four if "the same four" in labels else set())
 
     assert documented == present
+
+
+def test_every_cause_of_a_refusal_is_documented_and_no_other():
+    text = section((DOCS / "security.md").read_text(), "## What is refused")
+
+    assert named_in(text) == CAUSES
+
+
+def test_the_example_of_a_secured_door_is_fine():
+    example = re.search(r"```toml\n(.*?)```", (DOCS / "security.md").read_text(), re.DOTALL)[1]
+    models = {"gemma-4-26b-a4b": {"kind": "triton"}}
+
+    assert app.check(load(models=models, **tomllib.loads(example))) == []
 
 
 def test_every_doubt_is_documented_and_no_other():
