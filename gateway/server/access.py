@@ -23,7 +23,10 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Record:
-    """What is known of one call so far; times in seconds, *received_at* on the injected clock."""
+    """What is known of one call so far; times in seconds, *received_at* on the injected clock.
+
+    *cause* is what was wrong with a credential; empty where nothing was.
+    """
 
     rpc: str
     request_id: str
@@ -33,6 +36,7 @@ class Record:
     byte_count: int = 0
     info: Any = None
     principal: str = ""
+    cause: str = ""
 
     @property
     def cost_nano_usd(self) -> int:
@@ -82,6 +86,8 @@ def ended(record: Record, metrics: Metrics, *, code: str, reason: str, now: floa
             for attempt in trace.attempts
         ],
     }
+    if record.cause:
+        line["cause"] = record.cause
     if trace.cache:
         line["cache"] = trace.cache.value
     if record.info is not None:

@@ -14,7 +14,7 @@ from grpc import StatusCode
 
 from gateway import tracing
 from gateway.domain import Trace
-from gateway.errors import DeadlineExceeded, GatewayError, InvalidImage, UnknownMethod
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidImage, Unauthenticated, UnknownMethod
 from gateway.pipeline import Call
 from gateway.rights import Rights
 from gateway.server import access, body, bug, correlation, status
@@ -128,6 +128,7 @@ class Service(grpc.GenericRpcHandler):
         except GatewayError as exc:
             # This frame outlives the call until the collector runs; without its traceback, the images do not.
             failure = exc.with_traceback(None)
+            record.cause = exc.cause if isinstance(exc, Unauthenticated) else ""
         except Exception as exc:  # noqa: BLE001  whatever it is, its text stays here
             failure = bug.told(exc, rpc=record.rpc, request_id=record.request_id)
         else:

@@ -195,6 +195,25 @@ def test_the_clients_metadata_goes_with_every_call(scripted_gateway):
     assert scripted_gateway.attempts[0].metadata["authorization"] == "Bearer key"
 
 
+def test_a_token_goes_with_every_call_and_a_function_is_asked_each_time(scripted_gateway):
+    key, renewed = "key", iter(["one", "two"])
+    with VisionClient(scripted_gateway.address, token=key) as fixed:
+        fixed.caption(IMAGE)
+    with VisionClient(scripted_gateway.address, token=lambda: next(renewed)) as client:
+        client.caption(IMAGE)
+        client.caption(IMAGE)
+
+    sent = [attempt.metadata["authorization"] for attempt in scripted_gateway.attempts]
+    assert sent == ["Bearer key", "Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize("client", [VisionClient, AsyncVisionClient])
+async def test_a_credential_that_is_there_twice_is_refused(client):
+    key = "key"
+    with pytest.raises(ValueError, match="not both"):
+        client("127.0.0.1:1", token=key, metadata={"authorization": "Bearer b"})
+
+
 PUBLIC = sorted(name for name in dir(VisionClient) if not name.startswith("_"))
 
 

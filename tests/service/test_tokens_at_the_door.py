@@ -84,6 +84,7 @@ async def test_each_wrong_token_is_refused_for_what_is_wrong_and_counted(serve_f
     metrics = await running.metrics()
     counted = {name: value for name, value in metrics.items() if name.startswith("vision_gateway_auth_refused_total")}
     assert counted == {f'vision_gateway_auth_refused_total{{cause="{cause}"}}': "1.0" for cause in wrong}
+    assert [line.split('"cause":"')[1].split('"')[0] for line in calls(running)] == [*wrong]
     assert not [token for token in wrong.values() if token in running.log.getvalue()]
 
 

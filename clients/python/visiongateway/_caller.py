@@ -36,6 +36,7 @@ class Caller:
         channel_options: Sequence[tuple[str, str | int]] = (),
         hold_images: bool = True,
     ) -> None:
+        self._defaults = CallDefaults(timeout, dict(metadata or {}), token)
         address, arguments = channel_target(target), all_channel_options(channel_options)
         self._channel = (
             grpc.insecure_channel(address, arguments)
@@ -43,7 +44,6 @@ class Caller:
             else grpc.secure_channel(address, credentials, arguments)
         )
         self._stub = VisionServiceStub(self._channel)
-        self._defaults = CallDefaults(timeout, dict(metadata or {}), token)
         self._sent = SentImages(hold_images=hold_images)
 
     def __enter__(self) -> Self:

@@ -51,3 +51,16 @@ def test_images_may_be_held_to_less_than_the_process_began_with_and_to_as_much_a
     assert needs_restart(changes(less, more), first, more) == [
         "images.max_mib above 8, which this process began with, needs a restart"
     ]
+
+
+def test_whether_there_is_tls_needs_a_restart_and_its_files_do_not():
+    tls = {"cert": "a.crt", "key": "a.key"}
+    plain, secured, renewed, required = (
+        load(models=MODELS, server={"tls": each})
+        for each in (None, tls, {**tls, "cert": "b.crt"}, {**tls, "client_ca": "ca", "client_auth": "require"})
+    )
+
+    assert needs_restart(changes(plain, secured), plain, secured) == ["server.tls needs a restart"]
+    assert needs_restart(changes(secured, plain), secured, plain) == ["server.tls needs a restart"]
+    assert needs_restart(changes(secured, renewed), secured, renewed) == []
+    assert needs_restart(changes(secured, required), secured, required) == ["server.tls.client_auth needs a restart"]
