@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 from http.client import HTTPException
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import typer
 
@@ -36,9 +38,9 @@ def models(  # noqa: PLR0913  one parameter for each option
     if address is not None:
         _list(door.Door(address, api_key, tls, ca, cert, key), as_json=as_json)
         return
-    url = f"http://{http_address}/readyz"
+    url = f"{'https' if tls or ca else 'http'}://{http_address}/readyz"
     try:
-        state = _read(url)
+        state = _read(url, ca)
         lines = [f"{name}  {'ready' if state['models'][name] == 'ready' else 'not ready'}" for name in state["models"]]
     except (OSError, HTTPException):
         output.complain(f"No gateway answers at {url}.")
@@ -68,9 +70,9 @@ def register(app: typer.Typer) -> None:
     app.command()(models)
 
 
-def _read(url: str) -> Any:
+def _read(url: str, ca: Path | None) -> Any:
     # A proxy for the web is none for a service of ours.
-    opener = build_opener(ProxyHandler({}))
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=ssl.create_default_context(cafile=ca)))
     try:
         with opener.open(url, timeout=_TIMEOUT_S) as response:
             return json.load(response)

@@ -240,3 +240,16 @@ async def test_the_command_line_comes_in_by_certificate_and_by_token(serve_file,
     assert "the token has expired" in expired[1]
     assert half[0] == 2
     assert "--cert and --key go together" in half[1]
+
+
+async def test_the_command_line_lists_the_models_of_an_http_port_with_tls(serve_file, tables, files):
+    tables["server"]["tls"]["http"] = True
+    running = await serve_file(**tables)
+    address = f"localhost:{running.gateway.addresses.http.rpartition(':')[2]}"
+    command = [sys.executable, "-m", "gateway.cli", "models", "--http-address", address]
+
+    trusted = await run(*command, "--ca", f"{files.folder}/ca.pem")
+    untrusted = await run(*command, "--tls")
+
+    assert trusted == (0, "one  ready\n")
+    assert untrusted == (1, f"No gateway answers at https://{address}/readyz.\n")
