@@ -74,13 +74,15 @@ async def test_tokens_spent_before_a_failure_are_told(scripted_triton, kserve, p
     assert (await failure(scripted_triton, prompt, images)).usage == Usage(input_text=32, input_image=268, output=7)
 
 
-async def test_tritons_own_text_goes_no_further_than_the_debug_log(scripted_triton, kserve, prompt, images):
+async def test_tritons_own_text_goes_no_further_than_here(scripted_triton, kserve, prompt, images):
     kserve.script = fails(Code.INTERNAL, INTERNALS)
 
     with capture_logs() as logs:
         await failure(scripted_triton, prompt, images)
 
-    assert [entry["log_level"] for entry in logs if INTERNALS in str(entry)] == ["debug"]
+    said = [entry for entry in logs if entry["event"] == "triton_said"]
+    assert [(entry["log_level"], entry["length"]) for entry in said] == [("debug", len(INTERNALS))]
+    assert INTERNALS not in str(logs)
 
 
 async def test_an_answer_larger_than_the_limit_is_none_for_this_model(kserve, clock, prompt, images):
