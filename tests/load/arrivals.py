@@ -49,9 +49,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ended:
-    """How one call ended; *late_s* is how long after it was due it was made, *seconds* its time since it was due."""
+    """How one call ended, and when, in seconds since the first could be made.
+
+    *late_s* is how long after it was due it was made, *seconds* its time since it was due.
+    """
 
     code: str
+    at_s: float
     seconds: float
     late_s: float
     reason: str = ""
@@ -92,12 +96,14 @@ async def _main(plan: Plan) -> None:
             try:
                 await next(stubs)(message, timeout=plan.timeout_s)
             except grpc.aio.AioRpcError as error:
-                ended = Ended(error.code().name, loop.time() - due, late_s, *_details(error))
+                code, details = error.code().name, _details(error)
             else:
-                ended = Ended("OK", loop.time() - due, late_s)
-            print(json.dumps(asdict(ended)), flush=True)
+                code, details = "OK", ()
+            now = loop.time()
+            print(json.dumps(asdict(Ended(code, now - begun, now - due, late_s, *details))), flush=True)
 
-        end = loop.time() + plan.seconds
+        begun = loop.time()
+        end = begun + plan.seconds
         async with asyncio.TaskGroup() as group:
             if plan.rate:
                 random, due = Random(plan.seed), loop.time()  # noqa: S311  chance, and nothing secret
