@@ -8,7 +8,7 @@ from grpc import StatusCode
 
 from gateway import errors
 from gateway.domain import Attempt, Outcome
-from gateway.errors import GatewayError, InvalidField, InvalidImage, QuotaExceeded, Violation
+from gateway.errors import GatewayError, InvalidField, InvalidImage, QuotaExceeded, Unauthenticated, Violation
 from tests.fixtures.served_gateway import IMAGE, caption, failure_of
 from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
 
@@ -24,6 +24,8 @@ def _one(kind):
         return kind([Violation("labels[3]", "too long")])
     if kind is InvalidImage:
         return kind("has 41 megapixels; at most 40 are taken", limit="pixels", field="images[1]")
+    if kind is Unauthenticated:
+        return kind("the key is not known", cause="unknown_key")
     if issubclass(kind, QuotaExceeded):
         return kind("it cannot be done", subject="principal:anna", retry_after_s=1.5)
     return kind("it cannot be done", metadata={"limit": "some"}, retry_after_s=1.5)

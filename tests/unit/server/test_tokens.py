@@ -51,11 +51,11 @@ def test_a_token_in_order_tells_whose_it_is(issuer, algorithm):
 @pytest.mark.parametrize(
     ("claims", "cause"),
     [
-        ({"exp": time.time() - 60}, "token_expired"),
+        ({"exp": -60}, "token_expired"),
         ({"exp": None}, "token_claim"),
         ({"exp": "soon"}, "token_malformed"),
-        ({"nbf": time.time() + 60}, "token_not_yet_valid"),
-        ({"iat": time.time() + 60}, "token_not_yet_valid"),
+        ({"nbf": 60}, "token_not_yet_valid"),
+        ({"iat": 60}, "token_not_yet_valid"),
         ({"aud": "somebody-else"}, "token_audience"),
         ({"aud": None}, "token_claim"),
         ({"iss": "https://idp.example.evil"}, "token_issuer"),
@@ -65,7 +65,10 @@ def test_a_token_in_order_tells_whose_it_is(issuer, algorithm):
     ],
 )
 def test_a_token_with_a_wrong_claim_is_refused_and_says_which(issuer, claims, cause):
-    assert cause_of(tokens(issuer.jwks), issuer.token(**claims)) == cause
+    # Times are seconds from now.
+    given = {name: time.time() + value if isinstance(value, int) else value for name, value in claims.items()}
+
+    assert cause_of(tokens(issuer.jwks), issuer.token(**given)) == cause
 
 
 def test_the_clocks_may_differ_by_the_leeway(issuer):
