@@ -49,8 +49,9 @@ format: setup ## Formats the code and the proto
 	$(BIN)/buf format --write proto
 
 .PHONY: generate
-generate: setup ## Generates the Python stubs from proto/
+generate: setup ## Generates from proto/ the Python stubs, and what Envoy knows of it
 	proto/generate.sh
+	$(BIN)/python -m deploy.envoy.generate
 
 .PHONY: bench
 bench: setup ## Measures what the gateway adds to a call (tests/bench/README.md)

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.aimock",
     "tests.fixtures.budgets",
     "tests.fixtures.cached_model",
+    "tests.fixtures.envoy",
     "tests.fixtures.loop",
     "tests.fixtures.redis",
     "tests.fixtures.postgresql",

@@ -82,11 +82,11 @@ def test_attempts_stay_near_the_number_of_calls_while_everything_fails(scripted_
     scripted_gateway.script("Caption", BUSY)
 
     with VisionClient(scripted_gateway.address) as client:
-        for _ in range(60):
+        for _ in range(200):
             with pytest.raises(Unavailable):
                 client.caption(b"image")
 
-    assert 60 <= len(scripted_gateway.attempts) <= 66
+    assert 200 <= len(scripted_gateway.attempts) <= 220
 
 
 def test_calls_are_spread_over_all_addresses(start_scripted_gateway):

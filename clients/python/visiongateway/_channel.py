@@ -28,8 +28,9 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    # At most about 1.1 attempts a call while everything fails (https://github.com/grpc/proposal/blob/master/A6-client-retries.md).
-    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    # At most about 1.1 attempts a call while everything fails (https://github.com/grpc/proposal/blob/master/A6-client-retries.md),
+    # once some 20 have failed: about so many calls may be in flight at a gateway that dies, and all are tried again.
+    "retryThrottling": {"maxTokens": 40, "tokenRatio": 0.1},
 }
 
 _OPTIONS: tuple[tuple[str, str | int], ...] = (
