@@ -66,7 +66,7 @@ async def test_with_a_share_of_none_only_calls_are_kept_whose_callers_say_so(sta
 
 
 @pytest.mark.parametrize(("propagate", "is_told"), [("local", False), ("all", True), ("none", False)])
-async def test_a_third_party_is_told_the_trace_only_where_everybody_is(start, traces, monkeypatch, propagate, is_told):
+async def test_a_third_party_is_told_the_trace_only_where_everybody_is(start, monkeypatch, propagate, is_told):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     heads = []
 
