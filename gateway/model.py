@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway import genai, tracing
 from gateway.brief import brief, prompt_version
 from gateway.domain import Answer, Completion, Prompt
-from gateway.errors import DeadlineTooShort, GatewayError, TruncatedAnswer
+from gateway.errors import DeadlineExceeded, DeadlineTooShort, GatewayError, TruncatedAnswer
 from gateway.profiles import Sampling
 from gateway.usage import Usage
 
@@ -162,7 +162,7 @@ class ProfiledModel:
                 prompt = replace(prompt, trace_headers=here.headers)
             try:
                 if ask.sink is not None and streams:
-                    completion = await self._stream(ask.sink, prompt, images, left)
+                    completion = await self._stream(ask, ask.sink, prompt, images)
                 else:
                     completion = await self._backend.complete(prompt, images, timeout_s=left)
             finally:
@@ -175,8 +175,21 @@ class ProfiledModel:
         # What such a family writes is JSON of its own.
         return self._backend.streams and not self._profile.takes_query and self._tasks[ask.query.rpc].streams(ask.query)
 
-    async def _stream(self, sink: Sink, prompt: Prompt, images: list[SentImage], left: float) -> Completion:
-        """Hands over the text as it comes, without the white space around it; the first of it commits the call."""
+    async def _stream(self, ask: Ask, sink: Sink, prompt: Prompt, images: list[SentImage]) -> Completion:
+        """Hands over the text as it comes, without the white space around it; the first of it commits the call.
+
+        Until then the model has its share of the time; then all of it, for no other model can go on from there.
+        """
+        now = self._clock()
+        try:
+            async with asyncio.timeout(None if ask.until is None else ask.deadline - now) as share:
+                return await self._hand_over(sink, prompt, images, share, (ask.until or ask.deadline) - now)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{self._name} did not begin to answer in its share of the time") from None
+
+    async def _hand_over(
+        self, sink: Sink, prompt: Prompt, images: list[SentImage], share: asyncio.Timeout, left: float
+    ) -> Completion:
         read = self._profile.streamed()
         given, blank = 0, ""
         async with aclosing(self._backend.stream(prompt, images, timeout_s=left)) as pieces:
@@ -190,6 +203,7 @@ class ProfiledModel:
                 if words := words if sink.committed else words.lstrip():
                     if not sink.committed:
                         tracing.event("first_text")
+                        share.reschedule(None)
                     await sink.write(words)
                 if isinstance(piece, Completion):
                     return piece

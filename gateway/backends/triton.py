@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Without it Triton tells a model's errors as text alone, without a code.
 _METADATA = (("triton_grpc_error", "true"),)
+# Seconds between two calls that may find out whether a model that died is back.
+_LOOK_AGAIN_S = 2.0
 _log = structlog.get_logger()
 
 
@@ -61,6 +63,7 @@ class Triton:
         self._agreed = False
         self._differences: tuple[str, ...] = ()
         self._died = False
+        self._look_again_at = clock()
 
     async def complete(self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float) -> Completion:
         """Sends one request on a stream of its own and gathers the answer.
@@ -136,6 +139,11 @@ class Triton:
     ) -> tuple[_Call, PartialAnswer, float]:
         """Starts a call; gives it, what is to gather its answer, and the time at which it all began."""
         started = self._clock()
+        if self._died:
+            # Triton 24.10 lets the callers of a dead model wait in line, two seconds each: one call at a time may look.
+            if started < self._look_again_at:
+                raise BackendUnavailable("the model's process has died, and is not back yet")
+            self._look_again_at = started + _LOOK_AGAIN_S
         await self._agree(timeout_s)
         left = timeout_s - (self._clock() - started)
         if left <= 0:
@@ -174,6 +182,7 @@ class Triton:
 
     async def _revived(self) -> bool:
         """Asks the model for a word; an answer of its own, be it that the request is wrong, shows that it lives."""
+        self._look_again_at = self._clock()
         with contextlib.suppress(GatewayError):
             probe = Prompt(rpc="Probe", user="ping", max_output_tokens=1)
             await self.complete(probe, (), timeout_s=self._options.ready_timeout_s)
@@ -187,6 +196,8 @@ class Triton:
         _log.debug("triton_said", model=self._options.model, code=code and code.name, length=len(text))
         # That a request is wrong is the model's own word: Triton's core says so without a code.
         self._died = failed.unhealthy or (self._died and code is not grpc.StatusCode.INVALID_ARGUMENT)
+        if failed.unhealthy:
+            self._look_again_at = self._clock() + _LOOK_AGAIN_S
         self._agreed = self._agreed and not failed.gone
         if answer is not None and answer.told:
             failed.error.usage = answer.usage()

@@ -86,8 +86,10 @@ class Fallback:
         own = self._latency.expected_s(ask.query.rpc, candidate.name)
         of_next = self._latency.p95_s(ask.query.rpc, later[0].name)
         if own is None or of_next is None or own > left - of_next:
-            return replace(ask, deadline=now + left * _SHARE, has_next=has_next)
-        return replace(ask, deadline=ask.deadline - of_next, has_next=has_next)
+            share = now + left * _SHARE
+        else:
+            share = ask.deadline - of_next
+        return replace(ask, deadline=share, until=ask.until or ask.deadline, has_next=has_next)
 
     def _could_answer(self, candidate: Candidate, left: float, ask: Ask) -> bool:
         """Tells whether *candidate*, asked after others, is neither paused nor known to be too slow."""

@@ -14,7 +14,9 @@ from tests.fixtures.kserve import (
     ScriptedTriton,
     contract_config,
     fails,
+    replies,
     start,
+    whole,
 )
 from tests.fixtures.triton_calls import failure, hang, until
 
@@ -88,6 +90,30 @@ async def test_a_dead_model_process_is_not_ready_though_triton_says_so(scripted_
     await failure(scripted_triton, prompt, images)
 
     assert not await scripted_triton.ready()
+
+
+async def test_of_the_callers_of_a_dead_model_process_one_in_two_seconds_asks_and_none_waits(
+    scripted_triton, kserve, prompt, images, clock
+):
+    kserve.script = fails(Code.INTERNAL, "Stub process 'gemma4_0_0' is not healthy.")
+    failures = [await failure(scripted_triton, prompt, images) for _ in range(3)]
+    clock.now += 2.1
+    failures += [await failure(scripted_triton, prompt, images) for _ in range(3)]
+
+    assert [type(each) for each in failures] == [BackendUnavailable] * 6
+    assert len(kserve.requests) == 2
+
+
+async def test_a_dead_model_process_that_is_back_is_asked_by_the_next_call_that_may(
+    scripted_triton, kserve, prompt, images, clock
+):
+    kserve.script = fails(Code.INTERNAL, "Stub process 'gemma4_0_0' is not healthy.")
+    await failure(scripted_triton, prompt, images)
+    kserve.script = replies(whole("a cat"))
+    clock.now += 2.1
+
+    assert (await scripted_triton.complete(prompt, images, timeout_s=5)).text == "a cat"
+    assert (await scripted_triton.complete(prompt, images, timeout_s=5)).text == "a cat"
 
 
 async def test_a_revived_model_process_is_found_by_asking_it(scripted_triton, kserve, prompt, images):

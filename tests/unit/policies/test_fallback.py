@@ -61,6 +61,7 @@ async def test_a_hung_model_leaves_the_next_one_time(fallback, candidate, ask):
 
     assert answer.model == "b"
     assert hung.model.asked[0].deadline == pytest.approx(1000 + 20 / 3)
+    assert hung.model.asked[0].until == asked.deadline
     assert second.model.asked[0].deadline == asked.deadline
 
 
