@@ -40,8 +40,9 @@ _LOOK_S = 3.0
 _READ_OUT_S = 0.1
 # The SDK's transport lets some of aiohttp's own errors through, such as that of a bad status line.
 _BROKEN = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
-# What of the provider's own words may be logged: a code such as `unsupported_parameter`.
-_IDENTIFIER = re.compile(r"\w{1,64}", re.ASCII)
+# What of the provider's own words may be logged: a code such as `unsupported_parameter`. A word by itself, or a name
+# with figures in it, may be one that it was sent.
+_IDENTIFIER = re.compile(r"(?=.{1,64}\Z)[a-z]+(_[a-z]+)+")
 _log = structlog.get_logger()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.tracing.otel import _caller
-from tests.fixtures.openai_calls import stand_in, whole_request
+from tests.fixtures.openai_calls import request_to, stand_in
 from tests.tracing.test_traces import CALL, model, named, request
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -71,7 +71,7 @@ async def test_a_third_party_is_told_the_trace_only_where_everybody_is(start, mo
     heads = []
 
     async def talk(reader, writer):
-        head, _ = await whole_request(reader)
+        head = await request_to(reader)
         heads.append(head.lower())
         writer.write(b"HTTP/1.1 500 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         await writer.drain()
