@@ -1,7 +1,7 @@
 """Nothing of an image, a question, an answer or a key leaves the gateway but to its caller and its models.
 
 Every RPC is called with canaries in all of them, of models that answer with them, and of models that fail with them.
-Then they are looked for in the log at its lowest level, in the metrics, in the traces, and in what failed calls are told.
+Then they are looked for in the log at its lowest level, in the metrics, in the traces, and in what callers are told.
 """
 
 from __future__ import annotations
