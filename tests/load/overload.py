@@ -68,7 +68,7 @@ SCENARIOS = {
         "a scripted model that takes 300 ms, 8 calls at once (`max_inflight = 8`)", model=_FAKE | {"max_inflight": 8}
     ),
     "short-queue": Scenario(
-        "the same, and at most 4 calls wait for it (`max_queue = 4`)",
+        "the same scripted model, and at most 4 calls wait for it (`max_queue = 4`)",
         model=_FAKE | {"max_inflight": 8, "max_queue": 4},
     ),
     "images": Scenario(
