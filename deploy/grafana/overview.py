@@ -156,14 +156,14 @@ _SATURATION = Row(
         Panel(
             "CPU",
             "short",
-            {f"rate(process_cpu_seconds_total{{{_G}}}[$__rate_interval])": "{{instance}}"},
+            {f"rate(process_cpu_seconds_total{{{_G}}}[$__rate_interval])": "{{instance}} {{worker}}"},
             "Cores in use by each gateway process.",
         ),
         Panel(
             "Memory",
             "bytes",
             {
-                f"process_resident_memory_bytes{{{_G}}}": "{{instance}}",
+                f"process_resident_memory_bytes{{{_G}}}": "{{instance}} {{worker}}",
                 f"vision_gateway_held_image_bytes{{{_G}}}": "{{instance}}, of it images held after their calls",
             },
         ),
