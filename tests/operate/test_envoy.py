@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from deploy.envoy.generate import TARGET, descriptors
+from gateway.server import listen
 from tests.fixtures.envoy import ENVOY, configuration
 from tests.fixtures.settings_file import caption, script
 from tests.load.gateway_process import serving
@@ -24,6 +25,7 @@ CAPTION = caption()
 PICTURE = CAPTION.image.data
 CALLERS = 24
 LONG_S = 60
+UNFORGIVING = [("grpc.enable_retries", 0)]
 FREE = {"images": {"workers": 1}, "ledger": {"url": "off"}}
 
 
@@ -131,9 +133,8 @@ async def test_a_rolling_restart_of_three_replicas_fails_no_call(start_replicas,
 async def test_of_a_killed_replica_only_the_calls_in_flight_fail(start_replicas, start_envoy):
     replicas = await start_replicas(delay_s=2)
     envoy = await start_envoy(*(each.address for each in replicas))
-    unforgiving = [("grpc.enable_retries", 0)]
 
-    async with grpc.aio.secure_channel(envoy.address, envoy.credentials, unforgiving) as channel:
+    async with grpc.aio.secure_channel(envoy.address, envoy.credentials, UNFORGIVING) as channel:
         stub = vision_service_pb2_grpc.VisionServiceStub(channel)
         make = lambda: asyncio.ensure_future(_code(stub.Caption(CAPTION, timeout=LONG_S)))  # noqa: E731  twice
         before = [make() for _ in range(12)]
@@ -159,6 +160,22 @@ async def test_clients_that_retry_see_nothing_of_a_killed_replica(start_replicas
         await envoy.healthy(2)
 
     assert set(ended) == {"OK"}
+
+
+async def test_connections_that_are_renewed_cost_no_call(start_gateway, start_envoy, monkeypatch):
+    often = [(name, 500 if name == "grpc.max_connection_age_ms" else value) for name, value in listen._OPTIONS]
+    monkeypatch.setattr(listen, "_OPTIONS", tuple(often))
+    gateway = await start_gateway(models={"scripted": script(delay_s=0.02)})
+    envoy = await start_envoy(gateway.addresses.grpc)
+
+    async with grpc.aio.secure_channel(envoy.address, envoy.credentials, UNFORGIVING) as channel:
+        stub = vision_service_pb2_grpc.VisionServiceStub(channel)
+        codes = Counter()
+        async with asyncio.timeout(30):
+            while await envoy.connections() < 6:
+                codes.update(await asyncio.gather(*(_code(stub.Caption(CAPTION, timeout=LONG_S)) for _ in range(8))))
+
+    assert set(codes) == {"OK"}
 
 
 async def test_json_and_grpc_web_are_answered_and_errors_told(start_replicas, start_envoy):
