@@ -48,11 +48,12 @@ class ModelSettings(Table):
     tasks: tuple[str, ...] | None = None
     # Share of correct answers in [0, 1], for `priority: QUALITY`: one, or by category. Unset: the family's own.
     quality: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
-    # Calls asked at once, and calls waiting.
+    # Calls asked at once.
     max_inflight: int = Field(default=64, ge=1, le=100_000)
     # Whether to find out how many calls at once the model can take, up to `max_inflight`.
     adaptive: bool = False
-    max_queue: int = Field(default=64, ge=0, le=100_000)
+    # Calls waiting. Unset: as many as are asked at once, so that none waits for much longer than one takes.
+    max_queue: int | None = Field(default=None, ge=0, le=100_000)
     # false: the model is asked however often it fails.
     breaker: BreakerSettings | Literal[False] = BreakerSettings()
     # false: no call asks it twice.
