@@ -1,0 +1,1 @@
+"""Kustomize: a base, components, and an overlay for each way to run."""
