@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gateway.server.readiness import Readiness
     from gateway.server.service import Service
 
+# Seconds in which calls are refused before the server stops. Calls that come as it stops end CANCELLED, and no handler
+# sees them: https://github.com/grpc/grpc/issues/41785. Who was refused and told to wait has gone elsewhere by then.
+_SETTLE_S = 0.3
 # Seconds for what has ended to get out on the wire, and for what was ended to notice.
 _FLUSH_S = 0.5
 _LAST_S = 1.0
@@ -102,14 +105,15 @@ class Listener:
         """Stops within *grace_s* seconds from now, and about one more.
 
         First the gateway is NOT_SERVING for *wait_s* and takes calls all the same, so that callers who watch its
-        health go elsewhere before any call of theirs is refused. Then new calls are refused, and those in flight go
-        on until *grace_s* is over; what is left then ends UNAVAILABLE.
+        health go elsewhere before any call of theirs is refused. Then new calls are refused, soon also new connections,
+        and those in flight go on until *grace_s* is over; what is left then ends UNAVAILABLE.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + grace_s
         self._readiness.drain()
         await asyncio.sleep(min(wait_s, grace_s))
         self._admission.close()
+        await asyncio.sleep(min(_SETTLE_S, max(end - loop.time(), 0.0)))
         stopping = asyncio.create_task(self._server.stop(max(end - loop.time(), 0.0) + _LAST_S))
         if not await self._emptied(end - loop.time()):
             self._admission.end_all()

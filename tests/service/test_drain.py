@@ -120,6 +120,16 @@ async def test_when_closed_new_calls_are_refused_and_told_where_to_go(served):
     assert served.count("vision_gateway_shed_total", reason="DRAINING") == 1
 
 
+async def test_a_call_that_comes_as_the_drain_begins_is_refused_with_a_reason(served):
+    await served.stub.Caption(caption())
+    draining = asyncio.ensure_future(served.listener.drain(wait_s=0, grace_s=LONG))
+    await asyncio.sleep(0.01)
+    failures = await asyncio.gather(*(failure_of(served.stub.Caption(caption())) for _ in range(10)))
+    told = {(failure.code, failure.reason, failure.retry_after_s is not None) for failure in failures}
+    assert told == {(StatusCode.UNAVAILABLE, "DRAINING", True)}
+    await draining
+
+
 async def test_a_call_still_waiting_for_its_body_ends_unavailable_too(served):
     async def never():
         await asyncio.Event().wait()
