@@ -65,7 +65,8 @@ class Scenario:
 _FAKE = {"kind": "fake", "profile": "gemma4", "price": "free", "delay_s": MODEL_S, "remember": 0}
 SCENARIOS = {
     "model": Scenario(
-        "a scripted model that takes 300 ms, 8 calls at once (`max_inflight = 8`)", model=_FAKE | {"max_inflight": 8}
+        "a scripted model that takes 300 ms, 8 calls at once (`max_inflight = 8`), and 64 may wait (`max_queue = 64`)",
+        model=_FAKE | {"max_inflight": 8, "max_queue": 64},
     ),
     "short-queue": Scenario(
         "the same scripted model, and at most 4 calls wait for it (`max_queue = 4`)",

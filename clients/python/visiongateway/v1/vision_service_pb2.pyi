@@ -1445,7 +1445,9 @@ class QuoteResponse(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuoteCandidate]:
-        """Models in the order in which they would be asked. The second one is asked only when the first one fails."""
+        """Models in the order in which they would be asked, then those that cannot do the call. The second one is asked when
+        the first one fails, and where the route says so when it is late or its answer doubtful.
+        """
 
     def __init__(
         self,
@@ -1491,7 +1493,7 @@ class QuoteCandidate(_message.Message):
     """Most it can cost, in nano US dollars (10^-9 USD): with the longest answer, and a token for each byte of text."""
     skip_reason: _builtins.str
     """Reason for which this model would be passed over: an error reason such as `COST_ABOVE_LIMIT`. Empty when it would
-    be asked.
+    be asked; what it says when asked, such as that it cannot answer this question, is not foreseen.
     """
     price_version: _builtins.str
     """Version of the price list used."""
