@@ -20,6 +20,7 @@ from gateway.tasks import (
     _answers as answers,
     _checks as checks,
     _doubts as doubts,
+    _images as images,
 )
 from gateway.tasks._doubts import Doubt
 from gateway.tasks._strict_schema import strict
@@ -28,7 +29,6 @@ from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
 
 _PROMPT_CHARACTERS = 32_000
 _SYSTEM_CHARACTERS = 8_000
-_MOST_IMAGES = 7
 # A page of prose; who wants more says so.
 _MAX_OUTPUT_TOKENS = 4096
 _KEYS = ("text", "answer")
@@ -57,8 +57,7 @@ class Prompt(Task[pb.PromptRequest, PromptQuery, pb.PromptResponse]):
             yield Violation("prompt", "is empty")
         yield from checks.text("prompt", request.prompt, _PROMPT_CHARACTERS)
         yield from checks.text("system", request.system, _SYSTEM_CHARACTERS)
-        if len(request.images) > _MOST_IMAGES:
-            yield Violation("images", f"has {len(request.images)} more images; at most {_MOST_IMAGES} are allowed")
+        yield from images.violations(request)
         if request.HasField("response_schema"):
             yield from answer_schema.violations("response_schema", request.response_schema)
 
@@ -112,8 +111,7 @@ class Prompt(Task[pb.PromptRequest, PromptQuery, pb.PromptResponse]):
         return agreement.of_answers(first.text, second.text)
 
     def images(self, request: pb.PromptRequest) -> list[tuple[str, image_pb2.Image]]:
-        more = [(f"images[{index}]", image) for index, image in enumerate(request.images)]
-        return [("image", request.image), *more]
+        return images.listed(request)
 
 
 TASK = Prompt()

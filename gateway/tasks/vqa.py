@@ -20,6 +20,7 @@ from gateway.tasks import (
     _answers as answers,
     _checks as checks,
     _doubts as doubts,
+    _images as images,
 )
 from gateway.tasks._doubts import Doubt
 from gateway.tasks._questions import Sort, sort_of
@@ -29,7 +30,6 @@ from gateway.tasks._words import words
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
 
 _QUESTION_CHARACTERS = 8000
-_MOST_IMAGES = 7
 # Answers to the prompts of Roboflow's comparison are 138 to 214 tokens at the median.
 _MAX_OUTPUT_TOKENS = 1024
 _MAX_OUTPUT_TOKENS_WITH_SCHEMA = 4096
@@ -59,8 +59,7 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
         if not request.question.strip():
             yield Violation("question", "is empty")
         yield from checks.text("question", request.question, _QUESTION_CHARACTERS)
-        if len(request.images) > _MOST_IMAGES:
-            yield Violation("images", f"has {len(request.images)} more images; at most {_MOST_IMAGES} are allowed")
+        yield from images.violations(request)
         if request.HasField("answer_schema"):
             yield from answer_schema.violations("answer_schema", request.answer_schema)
 
@@ -121,8 +120,7 @@ class VQA(Task[pb.VQARequest, VQAQuery, pb.VQAResponse]):
         return agreement.of_replies(first.answer, second.answer, sort_of(query.question))
 
     def images(self, request: pb.VQARequest) -> list[tuple[str, image_pb2.Image]]:
-        more = [(f"images[{index}]", image) for index, image in enumerate(request.images)]
-        return [("image", request.image), *more]
+        return images.listed(request)
 
 
 TASK = VQA()
