@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.cache import Claim
     from gateway.domain import Clock
 
 # What CPython keeps around one answer: two bytes objects, a tuple, a float, and its entry in the OrderedDict.
@@ -34,7 +35,11 @@ class MemoryStore:
         self._kept.move_to_end(key)
         return value
 
-    async def put(self, key: bytes, value: bytes) -> None:
+    async def get_or_claim(self, claim: Claim) -> bytes | None:
+        """See `Store`; nobody else asks, so nothing is claimed."""
+        return await self.get(claim.key)
+
+    async def put(self, key: bytes, value: bytes, claim: Claim | None = None) -> None:
         """See `Store`; what is larger than the store is not kept."""
         if key in self._kept:
             self._drop(key)
@@ -42,6 +47,9 @@ class MemoryStore:
         self._bytes += _size(key, value)
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
+
+    async def release(self, claim: Claim) -> None:
+        """See `Store`."""
 
     async def aclose(self) -> None:
         """See `Store`."""

@@ -12,19 +12,27 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway import wal
-from gateway.cache import StoreFailed
+from gateway.cache import LEASE_S, Claimed, StoreFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from gateway.cache import Claim
     from gateway.domain import Clock
 
 _T = TypeVar("_T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires_at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS answers_by_expiry ON answers (expires_at);
+CREATE TABLE IF NOT EXISTS claims (
+    key BLOB NOT NULL, kind TEXT NOT NULL, holder TEXT NOT NULL, expires_at REAL NOT NULL,
+    PRIMARY KEY (key, kind)
+) WITHOUT ROWID;
 """
+_GET = "SELECT value FROM answers WHERE key = ? AND expires_at > ?"
+_IS_ANOTHERS = "SELECT 1 FROM claims WHERE key = ? AND kind = ? AND holder != ? AND expires_at > ?"
+
 _PUT = """
 INSERT INTO answers VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
@@ -58,9 +66,17 @@ class SqliteStore:
         """See `Store`."""
         return await self._run(partial(self._get, key))
 
-    async def put(self, key: bytes, value: bytes) -> None:
+    async def get_or_claim(self, claim: Claim) -> bytes | Claimed | None:
         """See `Store`."""
-        await self._run(partial(self._put, key, value))
+        return await self._run(partial(self._get_or_claim, claim))
+
+    async def put(self, key: bytes, value: bytes, claim: Claim | None = None) -> None:
+        """See `Store`."""
+        await self._run(partial(self._put, key, value, claim))
+
+    async def release(self, claim: Claim) -> None:
+        """See `Store`."""
+        await self._run(partial(self._release, claim))
 
     async def aclose(self) -> None:
         """See `Store`."""
@@ -75,12 +91,41 @@ class SqliteStore:
 
     def _get(self, key: bytes) -> bytes | None:
         connection = self._connection or self._connect()
-        row = connection.execute(
-            "SELECT value FROM answers WHERE key = ? AND expires_at > ?", (key, self._now())
-        ).fetchone()
+        row = connection.execute(_GET, (key, self._now())).fetchone()
         return None if row is None else bytes(row[0])
 
-    def _put(self, key: bytes, value: bytes) -> None:
+    def _get_or_claim(self, claim: Claim) -> bytes | Claimed | None:
+        connection = self._connection or self._connect()
+        # Read first: hits, and those who wait for another's answer, keep no worker from writing.
+        found = self._look(connection, claim)
+        if found:
+            return found
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                # Again, now that nobody else can come between.
+                return self._look(connection, claim) or self._claim(connection, claim)
+        except sqlite3.OperationalError:
+            # On a full disk what is kept can still be read.
+            return None
+
+    def _look(self, connection: sqlite3.Connection, claim: Claim) -> bytes | Claimed | None:
+        if kept := self._get(claim.key):
+            return kept
+        known = (claim.key, claim.kind, claim.holder, self._now())
+        return Claimed.ANOTHERS if connection.execute(_IS_ANOTHERS, known).fetchone() else None
+
+    def _claim(self, connection: sqlite3.Connection, claim: Claim) -> Claimed:
+        now = self._now()
+        connection.execute("DELETE FROM claims WHERE expires_at <= ?", (now,))
+        row = (claim.key, claim.kind, claim.holder, now + LEASE_S)
+        connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", row)
+        return Claimed.MINE
+
+    def _release(self, claim: Claim) -> None:
+        _let_go(self._connection or self._connect(), claim)
+
+    def _put(self, key: bytes, value: bytes, claim: Claim | None) -> None:
         connection = self._connection or self._connect()
         now = self._now()
         connection.execute("BEGIN IMMEDIATE")
@@ -88,6 +133,8 @@ class SqliteStore:
         with connection:
             connection.execute("DELETE FROM answers WHERE expires_at <= ?", (now,))
             connection.execute(_PUT, (key, value, now + self._ttl_s))
+            if claim:
+                _let_go(connection, claim)
             while self._is_full(connection) and connection.execute(_MAKE_ROOM).rowcount:
                 pass
 
@@ -113,3 +160,8 @@ class SqliteStore:
         if self._connection:
             self._connection.close()
             self._connection = None
+
+
+def _let_go(connection: sqlite3.Connection, claim: Claim) -> None:
+    whole = (claim.key, claim.kind, claim.holder)
+    connection.execute("DELETE FROM claims WHERE key = ? AND kind = ? AND holder = ?", whole)

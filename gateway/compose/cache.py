@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.compose.plan import Plan
     from gateway.domain import Ask, Clock
     from gateway.imaging import Preparer
+    from gateway.latency import Latency
     from gateway.metrics import Metrics
     from gateway.policies import Model
     from gateway.settings import CacheSettings
@@ -45,8 +46,8 @@ class Caching:
     metrics: Metrics
     clock: Clock
 
-    def before(self, model: Model, plan: Plan, fit: Callable[[Ask, int], Ask]) -> Cache:
-        """Gives the model of *plan* behind the cache; *fit* is that of its `Quoter`."""
+    def before(self, model: Model, plan: Plan, fit: Callable[[Ask, int], Ask], latency: Latency) -> Cache:
+        """Gives the model of *plan* behind the cache; *fit* is that of its `Quoter`, *latency* everybody's."""
         asked = Asked(
             plan.name,
             plan.settings.kind,
@@ -61,6 +62,7 @@ class Caching:
             key=partial(self._key, asked),
             codec=Codec(encode, partial(decode, self.tasks)),
             fit=fit,
+            latency=latency,
             metrics=self.metrics,
             clock=self.clock,
         )

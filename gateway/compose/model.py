@@ -128,7 +128,7 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
             random=shared.random,
         )
     if shared.cache:
-        model = shared.cache.before(model, plan, quoter.fit)
+        model = shared.cache.before(model, plan, quoter.fit, shared.latency)
     return Candidate(
         plan.name,
         model,

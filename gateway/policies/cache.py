@@ -3,19 +3,18 @@
 Of calls that share, the first one is the one that is made: it is charged to that call's principal, stands on its record
 and has its deadline. The others cost nothing. They share what the model says, failures too, and nothing of what was due
 to the first caller, such as its deadline or its budget: then one of them asks anew. When the first caller goes away the
-call goes on as long as somebody waits for it.
+call goes on as long as somebody waits for it. What other processes are asked is for `_kept` to see to.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import tracing
-from gateway.cache import StoreFailed
 from gateway.domain import CacheOutcome, CachePolicy, Trace
 from gateway.errors import (
     BackendUnavailable,
@@ -31,6 +30,7 @@ from gateway.errors import (
     UpstreamRateLimited,
 )
 from gateway.policies import pass_by
+from gateway.policies._kept import Codec, Found, Kept
 from gateway.singleflight import SingleFlight
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 
     from gateway.cache.behind import WriteBehind
     from gateway.domain import Answer, Ask, Clock, SourceImage
+    from gateway.latency import Latency
     from gateway.metrics import Metrics
     from gateway.policies import Model
-    from gateway.singleflight import IsLatest
+
+__all__ = ["Cache", "Codec"]
 
 _OF_THE_MODEL = (
     BackendUnavailable,
@@ -56,23 +58,6 @@ _OF_THE_MODEL = (
 _PATIENCE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """Turns answers into bytes and back; *decode* is given the RPC too, and raises ValueError for other bytes."""
-
-    encode: Callable[[Answer], bytes]
-    decode: Callable[[str, bytes], Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What equal calls share: the first one's *answer*, and the bytes from which each of the others makes its own."""
-
-    answer: Answer
-    value: bytes
-    is_hit: bool
-
-
 class Cache:
     """Looks an ask up before it is asked; a hit is served whatever state the model is in."""
 
@@ -86,23 +71,24 @@ class Cache:
         key: Callable[[Ask, Sequence[bytes]], bytes],
         codec: Codec,
         fit: Callable[[Ask, int], Ask],
+        latency: Latency,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         """*digest* tells pictures apart, *key* equal asks of pictures whose digests are given.
 
-        *fit* makes an ask fit into an allowance, as for `Cap`.
+        *fit* makes an ask fit into an allowance, as for `Cap`; *latency* knows how long the model takes.
         """
         self._inner = inner
         self._name = name
-        self._store = store
         self._digest = digest
         self._key = key
         self._codec = codec
+        self._kept = Kept(inner, name=name, store=store, codec=codec, latency=latency, metrics=metrics, clock=clock)
         self._fit = fit
         self._metrics = metrics
         self._clock = clock
-        self._flights: SingleFlight[_Found] = SingleFlight()
+        self._flights: SingleFlight[Found] = SingleFlight()
 
     async def answer(self, ask: Ask) -> Answer:
         """Gives what is kept or under way for an equal call, else asks the inner model and keeps what it answers."""
@@ -115,7 +101,7 @@ class Cache:
             return await self._inner.answer(ask)
         if ask.sink is not None:
             # What one caller reads as it is written, no other one can.
-            found = await self._find(ask, key, lambda: True)
+            found = await self._kept.find(ask, key, lambda: True)
             return _given(ask, found)
         return await self._together(ask, key)
 
@@ -146,19 +132,19 @@ class Cache:
     async def _together(self, ask: Ask, key: bytes) -> Answer:
         options = ask.options
         # Those whom the model's queue, its tier, or its pauses treat alike.
-        alike = (key, options.service_tier, options.urgency, ask.last_resort, ask.has_next)
+        alike = f"{options.service_tier.value}:{options.urgency.value}:{ask.last_resort:d}:{ask.has_next:d}"
         while True:
             # Of its own: the first caller's record is closed when that caller goes.
             trace = Trace(attempts=list(ask.trace.attempts), route_reason=ask.trace.route_reason)
-            find = partial(self._find, replace(ask, trace=trace), key)
-            found, leads = self._flights.join(alike, find, anew=options.cache is CachePolicy.REFRESH)
+            find = partial(self._kept.find, replace(ask, trace=trace), key, alike=alike)
+            found, leads = self._flights.join((key, alike), find, anew=options.cache is CachePolicy.REFRESH)
             if leads:
                 return await self._lead(ask, trace, found)
             answer = await self._follow(ask, found)
             if answer:
                 return answer
 
-    async def _lead(self, ask: Ask, trace: Trace, found: Coroutine[object, object, _Found]) -> Answer:
+    async def _lead(self, ask: Ask, trace: Trace, found: Coroutine[object, object, Found]) -> Answer:
         known = len(trace.attempts)
         try:
             return _given(ask, await found)
@@ -168,7 +154,7 @@ class Cache:
             ask.trace.image_s += trace.image_s
             ask.trace.upstream_s += trace.upstream_s
 
-    async def _follow(self, ask: Ask, found: Coroutine[object, object, _Found]) -> Answer | None:
+    async def _follow(self, ask: Ask, found: Coroutine[object, object, Found]) -> Answer | None:
         """Gives what the model answered the first caller; None where that says nothing about this one."""
         started = self._clock()
         try:
@@ -187,51 +173,18 @@ class Cache:
             return None
         finally:
             ask.trace.upstream_s += self._clock() - started
-        self._count(ask, "hit" if shared.is_hit else "coalesced")
-        ask.trace.cache = CacheOutcome.HIT if shared.is_hit else CacheOutcome.COALESCED
+        # What was a miss for the first caller is none for this one.
+        ask.trace.cache = CacheOutcome.HIT if shared.outcome is CacheOutcome.HIT else CacheOutcome.COALESCED
+        self._count(ask, ask.trace.cache.value)
         return self._codec.decode(ask.query.rpc, shared.value)
-
-    async def _find(self, ask: Ask, key: bytes, is_latest: IsLatest) -> _Found:
-        """Looks *key* up, unless the caller wants it asked anew, then asks and keeps what is answered."""
-        if ask.options.cache is CachePolicy.REFRESH:
-            self._count(ask, "refresh")
-        elif found := await self._look_up(ask, key):
-            return found
-        known = len(ask.trace.attempts)
-        answer = await self._inner.answer(ask)
-        value = self._codec.encode(answer)
-        if is_latest() and not _was_cut(ask, known):
-            # Not the ask, whose images would be in memory for as long as the store takes.
-            self._store.put(key, value, lost=partial(self._metrics.cached, rpc=ask.query.rpc, outcome="error"))
-        return _Found(answer, value, is_hit=False)
-
-    async def _look_up(self, ask: Ask, key: bytes) -> _Found | None:
-        with tracing.span("cache lookup") as span:
-            try:
-                value = await self._store.get(key)
-                found = value and _Found(self._codec.decode(ask.query.rpc, value), value, is_hit=True)
-                outcome = "hit" if found else "miss"
-            except (StoreFailed, ValueError):
-                found, outcome = None, "error"
-            if span:
-                span.set({"vision_gateway.cache": outcome})
-        self._count(ask, outcome)
-        return found or None
 
     def _count(self, ask: Ask, outcome: str) -> None:
         self._metrics.cached(rpc=ask.query.rpc, outcome=outcome)
 
 
-def _given(ask: Ask, found: _Found) -> Answer:
-    ask.trace.cache = CacheOutcome.HIT if found.is_hit else CacheOutcome.MISS
+def _given(ask: Ask, found: Found) -> Answer:
+    ask.trace.cache = found.outcome
     return found.answer
-
-
-def _was_cut(ask: Ask, known: int) -> bool:
-    """Tells whether the attempt that answered may have had less of `max_cost` to fit into than the call began with."""
-    if ask.options.max_cost_nano_usd is None:
-        return False
-    return any(attempt.cost_nano_usd for attempt in ask.trace.attempts[known:-1])
 
 
 def _again(exc: GatewayError) -> GatewayError:

@@ -30,7 +30,7 @@ class Scripted:
             raise StoreFailed("down") from OSError()
         return self.kept.get(key)
 
-    async def put(self, key, value):
+    async def put(self, key, value, claim):
         self.writes += 1
         await self.go_on.wait()
         if self.fails:

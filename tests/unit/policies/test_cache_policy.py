@@ -92,10 +92,10 @@ async def test_a_bypass_neither_joins_nor_fills(cached, upstream, ask, cache_out
 class Broken:
     """Stands in for a store that is down."""
 
-    async def get(self, key):
+    async def get_or_claim(self, claim):
         raise StoreFailed("down")
 
-    async def put(self, key, value):
+    async def put(self, key, value, claim):
         raise StoreFailed("down")
 
 

@@ -9,6 +9,7 @@ import pytest
 from gateway.cache.behind import WriteBehind
 from gateway.domain import Answer, Attempt, CachePolicy, Completion, ImagePlan, Outcome
 from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError, Overloaded, Refused
+from gateway.latency import Latency
 from gateway.policies.cache import Cache
 from gateway.usage import Usage
 from tests.fixtures.cached_model import CODEC, turns
@@ -60,6 +61,7 @@ async def test_whatever_happens_each_call_ends_once_with_its_own_answer_and_no_b
         key=lambda _, pictures: b"".join(pictures),
         codec=CODEC,
         fit=lambda asked, _: asked,
+        latency=Latency(),
         metrics=metrics,
         clock=clock,
     )
