@@ -155,6 +155,16 @@ _LIMITS = Row(
             {f"sum by (model) (vision_gateway_model_queue{{{_GM}}})": "{{model}}"},
         ),
         Panel(
+            "Quota left",
+            "percentunit",
+            {
+                f"min by (model, kind) (vision_gateway_upstream_ratelimit_remaining{{{_GM}}}"
+                f" / (vision_gateway_upstream_ratelimit_limit{{{_GM}}} > 0))": "{{model}} {{kind}}"
+            },
+            "Of the provider's limits of requests and tokens, as it told with the last answer or failure.",
+            highest=1,
+        ),
+        Panel(
             "Cache, by what it did",
             "reqps",
             {f"sum by (outcome) (rate(vision_gateway_cache_total{{{_G}}}[$__rate_interval]))": "{{outcome}}"},

@@ -1,8 +1,8 @@
 """One file per kind of backend: `kind = "triton"` is `gateway/backends/triton.py`.
 
-Each such module has `Options`, a pydantic model of its settings, and `connect(options)`, an async context manager
-that yields a `Backend`. Modules whose name starts with an underscore are private to the one kind that they are named
-after.
+Each such module has `Options`, a pydantic model of its settings, and `connect(options, *, on_quota)`, an async context
+manager that yields a `Backend`; *on_quota* hears what the provider says is left of its limits, if it has any. Modules
+whose name starts with an underscore are private to the one kind that they are named after.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from gateway.domain import Completion, Prompt, SentImage
+    from gateway.domain import Completion, Prompt, QuotaListener, SentImage
 
 
 class Backend(Protocol):
@@ -78,12 +78,15 @@ def parse_options(kind: str, raw: Mapping[str, object]) -> BaseModel:
     return options
 
 
-def open_backend(kind: str, options: BaseModel) -> AbstractAsyncContextManager[Backend]:
+def open_backend(
+    kind: str, options: BaseModel, *, on_quota: QuotaListener = lambda _: None
+) -> AbstractAsyncContextManager[Backend]:
     """Opens a backend of *kind* with what `parse_options` gave; its connections close when the context ends.
 
-    The server behind it need not be up yet.
+    The server behind it need not be up yet. *on_quota* hears what a provider says is left of its limits, with answers
+    and failures alike.
     """
-    opened: AbstractAsyncContextManager[Backend] = _module(kind).connect(options)
+    opened: AbstractAsyncContextManager[Backend] = _module(kind).connect(options, on_quota=on_quota)
     return opened
 
 

@@ -33,7 +33,7 @@ from gateway.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from gateway.domain import Prompt, SentImage
+    from gateway.domain import Prompt, QuotaListener, SentImage
 
 OK = "OK"
 _MESSAGE = "scripted failure"
@@ -99,7 +99,10 @@ class Call:
 
 @asynccontextmanager
 async def connect(
-    options: Options, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    options: Options,
+    *,
+    on_quota: QuotaListener = lambda _: None,  # noqa: ARG001  it has no limits of its own
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncGenerator[Fake]:
     """Gives the scripted model; nothing is opened."""
     yield Fake(options, sleep)

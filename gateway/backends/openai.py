@@ -22,14 +22,15 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from gateway.backends._openai_answer import broken_off, completion, late
 from gateway.backends._openai_errors import failure
+from gateway.backends._openai_quota import quotas
 from gateway.backends._openai_request import Body
 from gateway.backends._openai_stream import StreamedAnswer, is_stream
 from gateway.errors import BackendUnavailable, GatewayError, UpstreamAuth
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from gateway.domain import Clock, Completion, Prompt, SentImage
+    from gateway.domain import Clock, Completion, Prompt, QuotaListener, SentImage
 
 # Seconds that the backend stays unready after a failure that only the operator can mend, before a call tries again.
 _BLOCKED_S = 60.0
@@ -80,12 +81,14 @@ class _BrokeOff(Exception):
 
 
 @asynccontextmanager
-async def connect(options: Options, *, clock: Clock = time.monotonic) -> AsyncGenerator[OpenAI]:
+async def connect(
+    options: Options, *, on_quota: QuotaListener = lambda _: None, clock: Clock = time.monotonic
+) -> AsyncGenerator[OpenAI]:
     """Opens a pool of connections; without a key the backend opens too, and says that it is not ready."""
     # In a thread, since it reads certificates and the key from disk.
     key, http = await asyncio.to_thread(lambda: (options.api_key(), _http(options)))
     async with http:
-        yield OpenAI(http, options, key, clock)
+        yield OpenAI(http, options, key, on_quota, clock)
 
 
 def _http(options: Options) -> httpx2.AsyncClient:
@@ -101,10 +104,13 @@ def _http(options: Options) -> httpx2.AsyncClient:
 class OpenAI:
     """One model at one provider."""
 
-    def __init__(self, http: httpx2.AsyncClient, options: Options, key: SecretStr, clock: Clock) -> None:
+    def __init__(
+        self, http: httpx2.AsyncClient, options: Options, key: SecretStr, on_quota: QuotaListener, clock: Clock
+    ) -> None:
         """Calls *options.model* over *http*."""
         self._http = http
         self._options = options
+        self._on_quota = on_quota
         self._clock = clock
         self._has_key = bool(key.get_secret_value())
         self._client = AsyncOpenAI(
@@ -221,11 +227,13 @@ class OpenAI:
             raise BackendUnavailable("the provider cannot be reached") from error
         self._reached_until = self._clock() + _REACHED_S
         self._blocked_until = -float("inf")
+        self._tell_quotas(response.headers)
         return response
 
     def _failed(self, error: APIStatusError) -> GatewayError:
         code = next((word for word in (error.code, error.type) if isinstance(word, str)), "")
         failed = failure(error.status_code, code, error.response.headers)
+        self._tell_quotas(error.response.headers)
         self._reached_until = self._clock() + _REACHED_S
         if failed.blocks:
             self._blocked_until = self._clock() + _BLOCKED_S
@@ -235,6 +243,11 @@ class OpenAI:
                 "openai_failed", model=self._options.model, status=error.status_code, code=shown, hint=failed.hint
             )
         return failed.error
+
+    def _tell_quotas(self, headers: Mapping[str, str]) -> None:
+        # Here and not with the answer: a stream has the head long before its end, when others have told newer figures.
+        for quota in quotas(headers):
+            self._on_quota(quota)
 
 
 def _in_answer(error: BaseException | None) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from gateway.backends._triton_answer import PartialAnswer
-    from gateway.domain import Clock, SentImage
+    from gateway.domain import Clock, QuotaListener, SentImage
 
     _Call = grpc.aio.UnaryStreamCall[service_pb2.ModelInferRequest, service_pb2.ModelStreamInferResponse]
 
@@ -38,7 +38,12 @@ _log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def connect(options: Options, *, clock: Clock = time.monotonic) -> AsyncGenerator[Triton]:
+async def connect(
+    options: Options,
+    *,
+    on_quota: QuotaListener = lambda _: None,  # noqa: ARG001  a Triton has no quotas
+    clock: Clock = time.monotonic,
+) -> AsyncGenerator[Triton]:
     """Opens a channel to the server, which need not be up yet."""
     async with await open_channel(options) as channel:
         yield Triton(channel, options, clock)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from gateway.backends import open_backend
 from gateway.compose import door as doors, principals
 from gateway.compose.leases import Leases
 from gateway.compose.listing import listing
-from gateway.compose.model import open_model
+from gateway.compose.model import open_endpoint, open_model
 from gateway.compose.routing import open_routing
 from gateway.errors import Forbidden
 from gateway.imaging import Limits
@@ -201,7 +200,7 @@ class Generations:
         return self._backends.lease(
             plan.name,
             (plan.settings.kind, plan.options, plan.files),
-            lambda stack: stack.enter_async_context(open_backend(plan.settings.kind, plan.options)),
+            partial(open_endpoint, plan, self._shared.metrics),
         )
 
     def _retire(self, generation: Generation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,13 @@ class Shared:
         return askable(self.tasks)
 
 
+async def open_endpoint(plan: Plan, metrics: Metrics, stack: AsyncExitStack) -> Backend:
+    """Opens the backend of *plan* until *stack* ends; what its provider told of its quotas is forgotten then."""
+    stack.callback(metrics.forget_upstream_quota, plan.name)
+    told = partial(metrics.upstream_quota, plan.name)
+    return await stack.enter_async_context(open_backend(plan.settings.kind, plan.options, on_quota=told))
+
+
 async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backend: Backend | None = None) -> Candidate:
     """Opens the model of *plan* until *stack* ends, with its policies around it, the outermost last.
 
@@ -72,7 +80,7 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
     settings, metrics, clock = plan.settings, shared.metrics, shared.clock
     quoter = Quoter(plan.name, plan.profile, plan.price, shared.askable)
     if backend is None:
-        backend = await stack.enter_async_context(open_backend(settings.kind, plan.options))
+        backend = await open_endpoint(plan, metrics, stack)
     innermost = ProfiledModel(
         name=plan.name,
         kind=settings.kind,

@@ -20,6 +20,7 @@ from gateway.domain.query import (
     SeveralQuery,
     Urgency,
 )
+from gateway.domain.quota import QuotaKind, QuotaListener, UpstreamQuota
 from gateway.domain.trace import Attempt, CacheOutcome, CostBasis, Outcome, Trace
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "Priority",
     "Prompt",
     "Query",
+    "QuotaKind",
+    "QuotaListener",
     "Quote",
     "Reasoning",
     "RouteListing",
@@ -51,6 +54,7 @@ __all__ = [
     "Sink",
     "SourceImage",
     "Trace",
+    "UpstreamQuota",
     "Urgency",
 ]
 

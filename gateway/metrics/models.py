@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway import tracing
+from gateway.domain import QuotaKind
 from gateway.metrics._units import LONG, NANO_USD
+from gateway.metrics.seat import gone
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from gateway.domain import Outcome, ServiceTier
+    from gateway.domain import Outcome, ServiceTier, UpstreamQuota
     from gateway.usage import Usage
 
 # Of the operations that OpenTelemetry names, the one whose input is not text alone.
@@ -98,6 +100,20 @@ class ModelMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._quota_remaining = Gauge(
+            "vision_gateway_upstream_ratelimit_remaining",
+            "Requests or tokens that the rate limit of a model's provider still allows, as it last told.",
+            ["model", "kind"],
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self._quota = Gauge(
+            "vision_gateway_upstream_ratelimit_limit",
+            "The rate limit that these are left of.",
+            ["model", "kind"],
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
 
     def attempt(  # noqa: PLR0913  these are the facts of an attempt, each named at the call
         self,
@@ -146,6 +162,18 @@ class ModelMetrics:
     def breaker_state(self, model: str, state: int) -> None:
         """Records the state of the breaker of *model*: 0 closed, 1 half-open, 2 open."""
         self._breaker_state.labels(model).set(state)
+
+    def upstream_quota(self, model: str, quota: UpstreamQuota) -> None:
+        """Records what the provider of *model* says is left of one of its limits."""
+        self._quota_remaining.labels(model, quota.kind.value).set(quota.remaining)
+        if quota.limit is not None:
+            self._quota.labels(model, quota.kind.value).set(quota.limit)
+
+    def forget_upstream_quota(self, model: str) -> None:
+        """Shows nothing more of what the provider of *model* said; the next one may tell other figures, or none."""
+        for gauge in (self._quota_remaining, self._quota):
+            for kind in QuotaKind:
+                gone(gauge, model, kind.value)
 
     def _bounded(self, model: str, response_model: str) -> str:
         known = self._response_models[model]

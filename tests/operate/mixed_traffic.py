@@ -52,7 +52,7 @@ def _principal(name, **limits):
     return {"key_sha256": [hashlib.sha256(KEYS[name].encode()).hexdigest()], **limits}
 
 
-def tables(triton, folder: Path):
+def tables(triton, llmock, folder: Path):
     """Gives settings in which every policy has something to do."""
     return {
         "models": {
@@ -70,6 +70,8 @@ def tables(triton, folder: Path):
                 "model": "embedded",
                 "price": "free",
             },
+            # llmock, which others wrote, is in OpenAI's place.
+            "gpt": {"kind": "openai", "base_url": llmock.base_url()},
         },
         "routes": {
             "default": ["cheap", "dear"],
@@ -139,6 +141,7 @@ class Callers:
         asked += [self.ask("Classify", principal="hasty") for _ in range(3)]
         asked += [self.ask("Detect") for _ in range(3)]
         asked += [self.ask("Detect", route="local", labels=["cat"]), self.ask("Classify", model="embedded")]
+        asked += [self.ask("Caption", model="gpt")]
         await asyncio.gather(*asked)
         for _ in range(2):
             await self.ask("Classify", image=same)

@@ -86,9 +86,10 @@ def test_every_metric_is_on_a_panel_or_on_the_list_of_those_that_need_none():
 
 
 async def test_every_panel_shows_something_of_a_gateway_under_mixed_traffic(
-    start_gateway, start_prometheus, triton, tmp_path
+    start_gateway, start_prometheus, triton, llmock, tmp_path
 ):
-    gateway = await start_gateway(**tables(triton, tmp_path))
+    llmock.limits(rpm=600, tpm=1_000_000)
+    gateway = await start_gateway(**tables(triton, llmock, tmp_path))
     storeless = await start_gateway(**without_store())
     secured = await start_gateway(**with_tls(tmp_path))
     gateways = [each.addresses.http for each in (gateway, storeless, secured)]
