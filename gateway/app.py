@@ -26,7 +26,8 @@ from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.server import http, lag
 from gateway.server.admission import Admission
-from gateway.server.listen import Listener
+from gateway.server.connections import Connections
+from gateway.server.listen import LONGEST_CONNECTION_S, Listener
 from gateway.server.readiness import Readiness
 from gateway.server.service import Service
 from gateway.settings import SettingsError
@@ -99,13 +100,22 @@ async def run(
         generations.enter(await generations.open(settings, found))
         readiness = Readiness(generations.now.models, metrics)
         admission = Admission(server.max_inflight, metrics)
+        connections = Connections(metrics, longest_s=LONGEST_CONNECTION_S, clock=clock) if server.tls else None
         listener = Listener(
-            Service(lambda: generations.now, admission=admission, metrics=metrics, clock=clock, tracer=tracer),
+            Service(
+                lambda: generations.now,
+                admission=admission,
+                metrics=metrics,
+                clock=clock,
+                tracer=tracer,
+                connections=connections,
+            ),
             admission=admission,
             readiness=readiness,
             max_message_bytes=settings.images.max_mib * MIB + _REST_OF_MESSAGE,
             max_deadline_s=server.max_deadline_s,
             reflects=server.reflection,
+            connections=connections,
             shares_port=seat is not None,
         )
         await readiness.look()
@@ -131,7 +141,7 @@ async def run(
         certificates = generations.certificates
         http_tls = certificates.for_http() if certificates and server.https else None
         http_port = await stack.enter_async_context(
-            http.serve(application, server.http_address, http_tls, shares_port=seat is not None)
+            http.serve(application, server.http_address, http_tls, metrics=metrics, shares_port=seat is not None)
         )
         grpc_port = await listener.start(server.grpc_address, certificates.for_grpc() if certificates else None)
         try:

@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fixtures.settings_file",
     "tests.fixtures.otlp",
     "tests.fixtures.tap",
+    "tests.fixtures.tls_gateway",
     "tests.fixtures.triton",
     "tests.fixtures.stock_llmapi",
     "tests.fixtures.gemma4",

@@ -203,6 +203,7 @@ _STORES = Row(
         ),
     ],
 )
+_TLS_BEGUN = f"sum by (port) (rate(vision_gateway_tls_connections_total{{{_G}}}[$__rate_interval]))"
 _DOOR = Row(
     "The door",
     [
@@ -212,13 +213,14 @@ _DOOR = Row(
             {f"sum by (cause) (rate(vision_gateway_auth_refused_total{{{_G}}}[$__rate_interval]))": "{{cause}}"},
         ),
         Panel(
-            "TLS connections begun",
+            "TLS connections begun, and come to nothing",
             "cps",
             {
-                "sum by (instance) "
-                f"(rate(vision_gateway_tls_connections_total{{{_G}}}[$__rate_interval]))": "{{instance}}"
+                _TLS_BEGUN: "{{port}}: begun",
+                f"{_TLS_BEGUN} - sum by (port) "
+                f"(rate(vision_gateway_tls_connections_used_total{{{_G}}}[$__rate_interval]))": "{{port}}: never used",
             },
-            "Also those whose handshake then failed.",
+            "Those that are never used failed in their handshake, or no call came on them.",
         ),
         Panel(
             "Time until the certificate expires",

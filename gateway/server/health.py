@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2 as pb, health_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
 
+    from gateway.server.connections import Connections
     from gateway.server.readiness import Readiness
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -22,13 +23,16 @@ class Health(health_pb2_grpc.HealthServicer):
     it forgets the others, which then never learn that the gateway drains.
     """
 
-    def __init__(self, readiness: Readiness, services: Collection[str]) -> None:
+    def __init__(self, readiness: Readiness, services: Collection[str], connections: Connections | None = None) -> None:
         """*services* are the full names of those that are as healthy as the gateway."""
         self._readiness = readiness
+        self._connections = connections
         self._known = frozenset(services) | {""}
 
     async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:  # noqa: N802
         """Tells the status now; NOT_FOUND for services that are not here."""
+        if self._connections:
+            self._connections.called(context)
         if request.service not in self._known:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return pb.HealthCheckResponse(status=self._status(request.service))
@@ -37,6 +41,8 @@ class Health(health_pb2_grpc.HealthServicer):
         self, request: pb.HealthCheckRequest, context: Context
     ) -> AsyncGenerator[pb.HealthCheckResponse]:
         """Tells the status now and whenever it changes, until the gateway is gone."""
+        if self._connections:
+            self._connections.called(context)
         last: int | None = None
         while True:
             change = self._readiness.next_change

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
 
+    from gateway.metrics import Metrics
     from gateway.server.readiness import Readiness
 
 # Under this name a request has the certificate of whoever makes it, as `ssl` gives it; verified.
@@ -93,11 +95,21 @@ def _credentials(request: Request) -> Credentials:
 class _Connection(H11Protocol):
     """Tells the application of the caller's certificate, which ASGI servers otherwise keep to themselves."""
 
+    def __init__(self, metrics: Metrics | None, *given: Any, **named: Any) -> None:
+        """Made when a caller connects; *metrics* counts connections with TLS, None is for those in plain text."""
+        super().__init__(*given, **named)
+        self._unused = metrics
+        if metrics:
+            metrics.tls_connection("http")
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
         super().connection_made(transport)
         inner, certificate = self.app, transport.get_extra_info("peercert")
 
         async def known(scope: Any, receive: Any, send: Any) -> None:
+            if self._unused:
+                self._unused.tls_connection_used("http")
+                self._unused = None
             await inner({**scope, _CERTIFICATE: certificate}, receive, send)
 
         self.app = known
@@ -112,11 +124,17 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve(
-    application: Starlette, address: str, tls: SSLContext | None = None, *, shares_port: bool = False
+    application: Starlette,
+    address: str,
+    tls: SSLContext | None = None,
+    *,
+    metrics: Metrics | None = None,
+    shares_port: bool = False,
 ) -> AsyncGenerator[int]:
     """Serves until the context ends, and gives the port; raises OSError when *address*, HOST:PORT, cannot be had.
 
-    In plain text without *tls*. With *shares_port* other processes of this user may listen on the same port.
+    In plain text without *tls*, whose connections *metrics* counts. With *shares_port* other processes of this user may
+    listen on the same port.
     """
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -128,7 +146,8 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             application,
-            http=_Connection,
+            # uvicorn has types for classes alone, and calls whatever it is.
+            http=partial(_Connection, metrics if tls else None),  # type: ignore[arg-type]
             ssl_context_factory=(lambda _config, _default: tls) if tls else None,
             lifespan="off",
             log_config=None,

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from gateway.server.health import Health
+from gateway.server.reflection import Reflection
 from gateway.server.service import SERVICE
 
 if TYPE_CHECKING:
     from gateway.server.admission import Admission
+    from gateway.server.connections import Connections
     from gateway.server.readiness import Readiness
     from gateway.server.service import Service
 
@@ -24,6 +26,11 @@ _SETTLE_S = 0.3
 _FLUSH_S = 0.5
 _LAST_S = 1.0
 
+_MOST_AGE_S = 600
+# Seconds after its beginning by which no call begins on a connection any more: gRPC ends each a tenth earlier or later
+# (https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md), and gives its caller 20 s to hear of it.
+LONGEST_CONNECTION_S = 1.1 * _MOST_AGE_S + 20
+
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # Without the ping timeout, keepalive alone takes about a minute to notice a frozen peer.
     ("grpc.keepalive_time_ms", 30_000),
@@ -33,7 +40,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # Connections are renewed, so that callers spread over replicas that came later, and none is held open for nothing.
-    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_ms", _MOST_AGE_S * 1000),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_allowed_incoming_connections", 1_000),
@@ -61,12 +68,13 @@ class Listener:
         max_message_bytes: int,
         max_deadline_s: float,
         reflects: bool = True,
+        connections: Connections | None = None,
         shares_port: bool = False,
     ) -> None:
         """Messages over *max_message_bytes* are refused; no connection is cut within *max_deadline_s* of a call.
 
         *reflects* says whether callers may ask what the services are like, *shares_port* whether other processes of
-        this user listen on the same port.
+        this user listen on the same port. *connections* notes what calls come on; None in plain text.
         """
         self._admission = admission
         self._readiness = readiness
@@ -80,10 +88,12 @@ class Listener:
             ]
         )
         self._server.add_generic_rpc_handlers((service,))
-        health_pb2_grpc.add_HealthServicer_to_server(Health(readiness, [SERVICE.full_name]), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(Health(readiness, [SERVICE.full_name], connections), self._server)
         if reflects:
             names = (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+            servicer = Reflection((*names, reflection.SERVICE_NAME), connections)
+            # typeshed leaves what is generated without types.
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listens on *address*, HOST:PORT, and gives the port; raises OSError when it cannot be had.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.domain import Clock, Options
     from gateway.metrics import Metrics
     from gateway.server.admission import Admission, Seat
+    from gateway.server.connections import Connections
     from gateway.server.methods import Method
     from gateway.server.turnstile import Turnstile
     from gateway.settings import ServerSettings
@@ -83,13 +84,18 @@ class Service(grpc.GenericRpcHandler):
         metrics: Metrics,
         clock: Clock,
         tracer: tracing.Tracer | None = None,
+        connections: Connections | None = None,
     ) -> None:
-        """*current* gives what a call that begins now is answered with; its context lasts as long as the call."""
+        """*current* gives what a call that begins now is answered with; its context lasts as long as the call.
+
+        *connections* notes what calls come on; None in plain text.
+        """
         self._current = current
         self._admission = admission
         self._metrics = metrics
         self._clock = clock
         self._tracer = tracer
+        self._connections = connections
         self._handlers: dict[str, _Handler] = {
             f"/{SERVICE.full_name}/{method.name}": _HANDLERS[method.server_streaming](partial(self._serve, method.name))
             for method in SERVICE.methods
@@ -108,6 +114,8 @@ class Service(grpc.GenericRpcHandler):
 
         Gives the one message of a unary call; those of a stream have been written.
         """
+        if self._connections:
+            self._connections.called(context)
         with tracing.call(self._tracer, rpc or "_OTHER", context.invocation_metadata()):
             return await self._answer_or_tell(rpc, context)
 

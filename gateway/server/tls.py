@@ -65,7 +65,7 @@ class Certificates:
 
     def _fetch(self) -> Any | None:
         """Gives what is new since it was last asked; gRPC asks before each handshake, in threads of its own."""
-        self._metrics.tls_connection()
+        self._metrics.tls_connection("grpc")
         now = self._configuration
         if now is self._handed:
             return None
