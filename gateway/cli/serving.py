@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -87,7 +88,7 @@ def triton(context: typer.Context) -> None:
         async with _embedded_triton(stop, log=output.log) as started:
             table = _embedded_model(started.grpc_address)
             output.say("Triton serves the CPU model. For the settings of a gateway:\n\n[models.embedded]")
-            output.say("\n".join(f'{name} = "{value}"' for name, value in table.items()))
+            output.say("\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items()))
             output.say(f"\nTriton's metrics: {started.metrics_url}")
             await stop.wait()
 
@@ -144,8 +145,10 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
         await _serve(read, path, stop, show)
 
 
-def _embedded_model(address: str) -> dict[str, str]:
-    return {"kind": "triton", "profile": "embedded", "address": address, "model": "embedded"}
+def _embedded_model(address: str) -> dict[str, str | int]:
+    # It takes no more at once (triton_repo/embedded/config.pbtxt).
+    most = 32
+    return {"kind": "triton", "profile": "embedded", "address": address, "model": "embedded", "max_inflight": most}
 
 
 async def _serve(

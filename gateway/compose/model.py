@@ -111,7 +111,7 @@ async def open_model(plan: Plan, shared: Shared, stack: AsyncExitStack, *, backe
         model,
         name=plan.name,
         concurrency=Gradient(settings.max_inflight, clock) if settings.adaptive else Fixed(settings.max_inflight),
-        max_queue=settings.max_inflight if settings.max_queue is None else settings.max_queue,
+        max_queue=settings.longest_queue,
         latency=shared.latency,
         metrics=metrics,
         clock=clock,

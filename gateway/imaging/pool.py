@@ -12,6 +12,7 @@ import structlog
 
 from gateway.errors import DeadlineExceeded, Draining, Overloaded
 from gateway.imaging.limits import Flaw
+from gateway.imaging.line import Line
 from gateway.imaging.process import Worker, WorkerDied
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ _log = structlog.get_logger(__name__)
 _COMMAND: Final = (sys.executable, "-P", "-m", "gateway.imaging.worker")
 _START_S: Final = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_RETRY_AFTER_S: Final = 1.0
-# Of the last job in how long one takes; the jobs before have the rest.
-_NEWEST: Final = 0.1
-# Jobs take now longer and now shorter: with none to spare, many would wait in vain.
-_MARGIN: Final = 1.5
 # Seconds for a job that nobody waits for any more: most end in less, and to start another process takes as long.
 _LINGER_S: Final = 0.25
 
@@ -37,8 +33,7 @@ _LINGER_S: Final = 0.25
 class Pool:
     """At most so many workers, each doing one job at a time; jobs beyond that wait in line.
 
-    A job that would wait for longer than it has is refused at once. A worker that is killed takes no other's job with
-    it. Safe to use from many coroutines of one event loop.
+    A worker that is killed takes no other's job with it. Safe to use from many coroutines of one event loop.
     """
 
     def __init__(  # noqa: PLR0913  each is a bound of its own
@@ -56,11 +51,8 @@ class Pool:
 
         A worker is replaced after *jobs_per_worker* jobs. *command* starts one, and is given *memory_bytes*.
         """
-        self._slots = asyncio.Semaphore(workers)
-        self._workers = workers
-        self._job_s = 0.0
+        self._line = Line(places=workers, max_waiting=max_waiting, clock=clock)
         self._working: set[asyncio.Task[tuple[Reply, bytes]]] = set()
-        self._max_waiting = max_waiting
         self._timeout_s = timeout_s
         self._jobs_per_worker = jobs_per_worker
         self._command = (*command, str(memory_bytes))
@@ -68,7 +60,6 @@ class Pool:
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        self._waiting = 0
         self._stopped = False
         self._pause_s = 0.0
         self._paused_until = clock()
@@ -96,7 +87,7 @@ class Pool:
         its worker twice; `DeadlineExceeded`, `Overloaded` or `Draining`.
         """
         deadline = self._clock() + timeout_s
-        await self._take_slot(timeout_s)
+        await self._line.take(timeout_s)
         work = asyncio.create_task(self._work(job, data, deadline))
         self._working.add(work)
         work.add_done_callback(self._worked)
@@ -109,25 +100,9 @@ class Pool:
             if not work.done():
                 asyncio.get_running_loop().call_later(_LINGER_S, work.cancel)
 
-    async def _take_slot(self, timeout_s: float) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
-        wait_s = (self._waiting + 1) * self._job_s / self._workers
-        if self._waiting >= self._max_waiting or _MARGIN * wait_s > timeout_s:
-            raise Overloaded("too many images wait to be decoded", retry_after_s=wait_s or _RETRY_AFTER_S)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(timeout_s - self._job_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise DeadlineExceeded("the time was up before the image's turn to be decoded") from None
-        finally:
-            self._waiting -= 1
-
     def _worked(self, work: asyncio.Task[tuple[Reply, bytes]]) -> None:
         self._working.discard(work)
-        self._slots.release()
+        self._line.leave()
         if not work.cancelled():
             # Where nobody waits for it any more, nobody else will look at it.
             work.exception()
@@ -166,8 +141,7 @@ class Pool:
             _log.warning("decode worker died", source_format=job.source_format, byte_count=len(data))
             raise
         finally:
-            took_s = self._clock() - started
-            self._job_s += (_NEWEST if self._job_s else 1.0) * (took_s - self._job_s)
+            self._line.took(self._clock() - started)
             if good and worker.jobs_done < self._jobs_per_worker and not self._stopped:
                 self._busy.discard(worker)
                 self._idle.append(worker)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway import tracing
+from gateway.backlog import Backlog
 from gateway.domain import Urgency
 from gateway.errors import DeadlineExceeded, GatewayError, Overloaded, UpstreamRateLimited
 from gateway.policies import pass_by
@@ -37,6 +38,7 @@ _MARGIN = 1.5
 _SPREAD = 1.5
 _PLACE = ""
 _FULL = "is busy and its queue is full"
+_STANDS = "is busy, and its queue is as long as it may be while more calls come than it answers"
 _TOO_LONG = "is busy, and its queue too long for the time that is left"
 _LATE = "was busy until the time was up"
 _PAUSED = "failed too often while the call waited for it"
@@ -56,7 +58,11 @@ class _Waiter:
 
 
 class Limit:
-    """A bulkhead with a bounded queue: interactive calls before bulk ones, first come first served among each."""
+    """A bulkhead with a bounded queue: interactive calls before bulk ones, first come first served among each.
+
+    The whole queue is for bursts, and for bulk calls. Where interactive calls have waited without a break for a while,
+    only as many of them may wait as are asked at once: then they take about twice as long as they would without load.
+    """
 
     def __init__(  # noqa: PLR0913  what it bounds and by what, each named at the call
         self,
@@ -89,6 +95,7 @@ class Limit:
         self._held_s: float | None = None
         # By urgency, the first to go first.
         self._queues: tuple[OrderedDict[_Waiter, None], ...] = tuple(OrderedDict() for _ in Urgency)
+        self._interactive = Backlog(clock)
         self._limit = concurrency.limit
         metrics.model_limit(name, self._limit)
         metrics.model_queue(name, 0)
@@ -127,6 +134,8 @@ class Limit:
         until = ask.deadline - (self._latency.expected_s(ask.query.rpc, self._name) or 0.0)
         if now + _MARGIN * self._expected_wait_s(urgency) > until:
             raise self._shed(ask, _TOO_LONG)
+        if urgency is Urgency.INTERACTIVE and self._interactive.stands and self._ahead_of(urgency) >= self._limit:
+            raise self._shed(ask, _STANDS)
         if sum(map(len, self._queues)) >= self._max_queue and not self._take_from_bulk(urgency):
             raise self._shed(ask, _FULL)
         queue, waiter = self._queues[urgency], _Waiter(ask, until, asyncio.get_running_loop().create_future())
@@ -181,14 +190,17 @@ class Limit:
 
     def _expected_wait_s(self, urgency: Urgency) -> float:
         """Gives the seconds until a call that comes now has a place; 0 while nothing is known."""
-        ahead = sum(len(queue) for queue in self._queues[: urgency + 1])
-        return (ahead + 1) * (self._held_s or 0.0) / self._limit
+        return (self._ahead_of(urgency) + 1) * (self._held_s or 0.0) / self._limit
+
+    def _ahead_of(self, urgency: Urgency) -> int:
+        return sum(len(queue) for queue in self._queues[: urgency + 1])
 
     def _took(self, ask: Ask, seconds: float, inflight: int) -> None:
         self._held_s = seconds if self._held_s is None else self._held_s + _NEWEST * (seconds - self._held_s)
         self._concurrency.took(ask.query.rpc, seconds, inflight)
 
     def _count_waiting(self) -> None:
+        self._interactive.hold(len(self._queues[Urgency.INTERACTIVE]))
         self._metrics.model_queue(self._name, sum(map(len, self._queues)))
 
     def _shed(self, ask: Ask, why: str) -> GatewayError:

@@ -9,6 +9,9 @@ from pydantic import ConfigDict, Field, field_validator
 from gateway.settings.money import GpuPriceSettings, PriceSettings
 from gateway.settings.table import Table
 
+# Of the calls that are asked at once, so many times may wait.
+_QUEUE = 4
+
 
 class BreakerSettings(Table):
     """`breaker`: when a model that fails is given a pause."""
@@ -52,7 +55,7 @@ class ModelSettings(Table):
     max_inflight: int = Field(default=64, ge=1, le=100_000)
     # Whether to find out how many calls at once the model can take, up to `max_inflight`.
     adaptive: bool = False
-    # Calls waiting. Unset: as many as are asked at once, so that none waits for much longer than one takes.
+    # Calls waiting, in a burst. Unset: four times as many as are asked at once.
     max_queue: int | None = Field(default=None, ge=0, le=100_000)
     # false: the model is asked however often it fails.
     breaker: BreakerSettings | Literal[False] = BreakerSettings()
@@ -63,6 +66,11 @@ class ModelSettings(Table):
     @classmethod
     def _one_figure(cls, given: object) -> object:
         return {"overall": given} if isinstance(given, int | float) else given
+
+    @property
+    def longest_queue(self) -> int:
+        """Calls that may wait, in a burst."""
+        return _QUEUE * self.max_inflight if self.max_queue is None else self.max_queue
 
     @property
     def options(self) -> dict[str, Any]:

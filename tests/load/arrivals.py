@@ -61,6 +61,11 @@ class Ended:
     reason: str = ""
     has_retry_info: bool = False
 
+    @property
+    def due_s(self) -> float:
+        """When it was due, in seconds since the first could be made."""
+        return self.at_s - self.seconds
+
 
 def run(plan: Plan, *, meanwhile: Callable[[], object] = lambda: None) -> list[Ended]:
     """Makes the calls of *plan* from a process of their own; *meanwhile* is called about as often as calls end."""

@@ -2,7 +2,22 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 import uvloop
+
+
+class Clock:
+    """A clock that tests set."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
 
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001  the hook's arguments

@@ -143,7 +143,7 @@ async def test_an_image_that_would_wait_for_longer_than_it_has_is_refused_at_onc
 async def test_cancelling_an_image_in_line_leaves_the_others_their_places():
     async with Preparer(workers=1, timeout_s=0.5) as preparer, slow_image(preparer):
         given_up, patient = (asyncio.create_task(prepare(preparer, SMALL)) for _ in range(2))
-        await eventually(lambda: preparer._pool._waiting == 2)
+        await eventually(lambda: preparer._pool._line._waiting == 2)
         given_up.cancel()
         assert size((await patient).data) == (32, 16)
 
@@ -163,7 +163,7 @@ async def test_the_callers_time_runs_while_the_image_waits_in_line():
 async def test_more_images_than_may_wait_are_refused():
     async with Preparer(workers=1, max_waiting=1) as preparer, slow_image(preparer):
         waiting = asyncio.create_task(prepare(preparer, SMALL))
-        await eventually(lambda: preparer._pool._waiting == 1)
+        await eventually(lambda: preparer._pool._line._waiting == 1)
         with pytest.raises(Overloaded):
             await prepare(preparer, SMALL)
         waiting.cancel()

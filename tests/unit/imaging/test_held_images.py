@@ -13,22 +13,8 @@ RECORD = module._RECORD_BYTES
 LARGE = module._LARGE_BYTES
 
 
-class Clock:
-    """A clock that tests set."""
-
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 def digest(data):
     return hashlib.sha256(data).digest()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

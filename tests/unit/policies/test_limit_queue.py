@@ -266,3 +266,53 @@ async def test_a_limit_that_grows_lets_more_calls_in_and_one_that_shrinks_fewer(
     assert (grown, stepped.order) == ((["a", "b", "c", "d"], 3), ["a", "b", "c", "d"])
     await stepped.end()
     assert stepped.order == ["a", "b", "c", "d", "e"]
+
+
+@pytest.fixture
+async def standing(limit, begin, clock):
+    """A limit of two places in whose queue some have waited for longer than a burst takes."""
+
+    async def make(*waiting):
+        made = limit(2)
+        for name in ("first", "second"):
+            await begin(made, name)
+        for number, options in enumerate(waiting):
+            await begin(made, f"waiter {number}", **options)
+        clock.now += 1.1
+        return made
+
+    return make
+
+
+async def test_a_queue_that_stands_holds_as_many_as_are_asked_at_once(standing, begin):
+    limit = await standing({}, {})
+
+    with pytest.raises(Overloaded, match="while more calls come than it answers"):
+        await (await begin(limit, "late"))
+
+
+async def test_one_more_waits_in_a_queue_that_stands_and_is_shorter(standing, begin):
+    limit = await standing({})
+
+    late = await begin(limit, "late")
+
+    assert not late.done()
+
+
+async def test_a_queue_that_was_empty_meanwhile_may_be_as_long_as_a_burst_makes_it(standing, begin, stepped):
+    limit = await standing({})
+    await stepped.end(after_s=0.0)
+
+    assert [(await begin(limit, f"late {number}")).done() for number in range(6)] == [False] * 6
+
+
+async def test_bulk_calls_may_fill_a_queue_that_stands(standing, begin):
+    limit = await standing({}, {})
+
+    assert not (await begin(limit, "bulk", urgency=Urgency.BULK)).done()
+
+
+async def test_bulk_calls_that_wait_keep_no_interactive_one_from_waiting(standing, begin):
+    limit = await standing(*[{"urgency": Urgency.BULK}] * 4)
+
+    assert not (await begin(limit, "somebody waits")).done()

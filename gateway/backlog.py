@@ -1,0 +1,37 @@
+"""Tells a burst, which is worth waiting out, from overload, in which each that waits makes the next one wait as well.
+
+Controlled delay, as in B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015 (https://queue.acm.org/detail.cfm?id=2839461):
+a queue that is empty now and then may be long; one that has stood for a while is kept short, so that those who are let
+in take about as long as they would without load.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.domain import Clock
+
+# Seconds. There they are 0.1, of requests that take milliseconds; ours take some tenths of a second and more.
+_BURST_S = 1.0
+
+
+class Backlog:
+    """How many wait, and whether they have for so long that it is no burst."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Nobody waits."""
+        self._clock = clock
+        self._count = 0
+        self._began_at = clock()
+
+    def hold(self, count: int) -> None:
+        """*count* wait from now on."""
+        if not self._count:
+            self._began_at = self._clock()
+        self._count = count
+
+    @property
+    def stands(self) -> bool:
+        """Whether there was always somebody who waited, for longer than a burst takes."""
+        return self._count > 0 and self._clock() - self._began_at > _BURST_S

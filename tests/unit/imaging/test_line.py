@@ -1,0 +1,86 @@
+"""How long an image may wait for a decoder."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.errors import Overloaded
+from gateway.imaging.line import Line
+
+A_BURST_S = 1.1
+
+
+async def settle():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def crowd():
+    """Has so many come, of whom none leaves by itself."""
+    begun = []
+
+    async def come(line, count, *, timeout_s=60.0):
+        coming = [asyncio.create_task(line.take(timeout_s)) for _ in range(count)]
+        begun.extend(coming)
+        await settle()
+        return coming
+
+    yield come
+    for task in begun:
+        task.cancel()
+    await asyncio.gather(*begun, return_exceptions=True)
+
+
+@pytest.fixture
+def line(clock):
+    made = Line(places=2, max_waiting=64, clock=clock)
+    made.took(0.1)
+    return made
+
+
+def refused(tasks):
+    return [task.done() and isinstance(task.exception(), Overloaded) for task in tasks].count(True)
+
+
+async def test_a_burst_waits_for_as_long_as_it_has(line, crowd):
+    assert refused(await crowd(line, 2 + 64)) == 0
+
+
+async def test_a_line_that_stands_is_kept_short(line, crowd, clock):
+    await crowd(line, 2 + 4)
+    clock.now += A_BURST_S
+
+    with pytest.raises(Overloaded, match="too many images wait") as caught:
+        await line.take(60.0)
+
+    # The five of which it would have been the last one, two at a time.
+    assert caught.value.retry_after_s == pytest.approx(0.25)
+
+
+async def test_a_line_that_stands_and_is_short_takes_one_more(line, crowd, clock):
+    await crowd(line, 2 + 3)
+    clock.now += A_BURST_S
+
+    assert refused(await crowd(line, 2)) == 1
+
+
+async def test_a_line_that_was_empty_meanwhile_does_not_stand(line, crowd, clock):
+    (_, _, waiter) = await crowd(line, 3)
+    clock.now += A_BURST_S
+    line.leave()
+    await settle()
+    assert waiter.done()
+
+    assert refused(await crowd(line, 20)) == 0
+
+
+async def test_one_that_gave_up_stands_in_line_no_more(line, crowd, clock):
+    waiting = (await crowd(line, 2 + 4))[2:]
+    clock.now += A_BURST_S
+    waiting[0].cancel()
+    await settle()
+
+    assert refused(await crowd(line, 2)) == 1
