@@ -76,6 +76,23 @@ async def test_cost_and_usage_of_all_tasks_are_summed_those_of_failures_too(star
     assert (trailers["x-vision-cost-nano-usd"], trailers["x-vision-model"]) == (str(answer.cost_nano_usd), "one")
 
 
+@pytest.mark.parametrize("routes", [{}, {"annotate": ["one"]}], ids=["each alone", "together"])
+@pytest.mark.parametrize("right", ["Caption", "StreamCaption"])
+async def test_a_task_that_the_caller_may_not_ask_for_has_its_own_status_and_the_others_their_answers(
+    start_gateway, routes, right
+):
+    gateway = await start_gateway(
+        models={"one": scripted()}, routes=routes, principals={"anonymous": {"rpcs": ["Annotate", right]}}
+    )
+
+    answer, _ = await annotated(gateway, task("ocr"), task("caption"), task("ocr"), task("caption", language="de"))
+
+    assert [reason(each) for each in answer.results] == ["FORBIDDEN", None, "FORBIDDEN", None]
+    assert [each.answer.WhichOneof("answer") for each in answer.results] == [None, "caption", None, "caption"]
+    assert answer.results[0].status.code == StatusCode.PERMISSION_DENIED.value[0]
+    assert 'rpc="OCR"' not in (await gateway.get("/metrics"))[1]
+
+
 async def test_options_of_a_task_win_over_those_of_all(start_gateway):
     gateway = await start_gateway(models={"one": scripted(), "two": scripted()}, routes={"second": ["two"]})
     own = {"model": {"model": "two"}, "route": {"route": "second"}, "none": {}}

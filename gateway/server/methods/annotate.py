@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import info
 from gateway.domain import Trace
-from gateway.errors import GatewayError, InvalidField, Violation
+from gateway.errors import Forbidden, GatewayError, InvalidField, Violation
 from gateway.server import status, validate
 from gateway.server.methods import combine, parts
 from gateway.server.methods.asked import answered, asked
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gateway.domain import Ask, Options, SourceImage
     from gateway.pipeline import Call, Pipeline
+    from gateway.rights import Rights
     from gateway.server.methods import Emit
     from gateway.tasks import AnyTask
     from visiongateway.v1.call_pb2 import CallInfo
@@ -59,12 +60,17 @@ class AnnotateMethod:
         return validate.options(request.options)
 
     async def answer(self, request: Any, call: Call, emit: Emit) -> CallInfo | None:
-        """Emits one result for each task; raises only for what all of them share, such as the image."""
+        """Emits one result for each task; raises only for what all of them share, such as the image.
+
+        Also where the caller may ask for none of them.
+        """
+        refused = self._refused(request.tasks, call.rights)
         image = await self._pipeline.image(self.rpc, "image", request.image, call)
         ends = parts.deadline(call)
         asks = [
             await self._ask(each, at, request.options, image, replace(call, deadline=ends, trace=Trace()))
-            for at, each in _numbered(request.tasks)
+            for index, (at, each) in enumerate(_numbered(request.tasks))
+            if index not in refused
         ]
         del request
         traces = [ask.trace for _, ask in asks]
@@ -73,7 +79,9 @@ class AnnotateMethod:
         finally:
             parts.note(call, traces)
         together = self._pipeline.record(replace(asks[0][1], trace=call.trace), call.received_at)
-        answer = pb.AnnotateResponse(results=results, usage=together.usage, cost_nano_usd=together.cost_nano_usd)
+        answered_or_not = iter(results)
+        every = [refused.get(index) or next(answered_or_not) for index in range(len(results) + len(refused))]
+        answer = pb.AnnotateResponse(results=every, usage=together.usage, cost_nano_usd=together.cost_nano_usd)
         await emit(answer)
         # For the trailers and the log.
         models = (
@@ -83,6 +91,19 @@ class AnnotateMethod:
         )
         together.model = ",".join(dict.fromkeys(models))
         return together
+
+    def _refused(self, tasks: Sequence[Any], rights: Rights) -> dict[int, pb.AnnotateResult]:
+        """Gives the results, by place, of the tasks that the caller may not ask for; raises where these are all."""
+        refused: dict[int, pb.AnnotateResult] = {}
+        for index, (at, each) in enumerate(_numbered(tasks)):
+            task, name, _ = asked(each, self._tasks, at)
+            try:
+                rights.check_task(task.rpc)
+            except Forbidden as exc:
+                if len(refused) == len(tasks) - 1:
+                    raise
+                refused[index] = _result(name, exc)
+        return refused
 
     async def _ask(self, each: Any, at: str, shared: CallOptions, image: SourceImage, call: Call) -> tuple[str, Ask]:
         task, name, inner = asked(each, self._tasks, at)
