@@ -6,9 +6,11 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from pathlib import Path
 
@@ -40,6 +42,31 @@ def make_calls(workers, connections, each):
         requests = cycle([CAPTION, CAPTION, NO_IMAGE, CAPTION])
         calls = [stub.Caption.future(next(requests), timeout=LONG_S) for _ in range(each) for stub in stubs]
         return Counter(map(ended, calls))
+
+
+@contextmanager
+def provider(left):
+    """Stands in for OpenAI: says with each answer the next figure of *left*, which no mock of others can be told."""
+    figures = iter(left)
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            said = b'{"output": [{"type": "message", "content": [{"type": "output_text", "text": "a cat"}]}]}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(said)))
+            self.send_header("x-ratelimit-limit-requests", "100")
+            self.send_header("x-ratelimit-remaining-requests", str(next(figures)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
 
 
 async def counted(prometheus):
@@ -80,6 +107,25 @@ def test_gauges_forget_the_workers_that_were_killed(serve_workers):
 
         codes = set(map(ended, calls))
     assert (inflight(), codes) == (0, {"UNAVAILABLE"})
+
+
+def test_what_is_left_at_a_provider_is_what_it_told_last_to_whichever_worker(serve_workers, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+    # The last is neither the most nor the least, of either worker.
+    left = [90, 10] * 6 + [50]
+    with ExitStack() as stack:
+        base_url = stack.enter_context(provider(left))
+        workers = serve_workers(2, models={"gpt": {"kind": "openai", "base_url": base_url}})
+        stubs = [workers.stub(stack) for _ in left]
+
+        for stub in stubs:
+            stub.Caption(CAPTION, timeout=LONG_S)
+
+        told = {
+            name: workers.gateway.samples(f"vision_gateway_upstream_ratelimit_{name}", "model", "kind")
+            for name in ("remaining", "limit")
+        }
+    assert told == {"remaining": {("gpt", "requests"): 50.0}, "limit": {("gpt", "requests"): 100.0}}
 
 
 def test_every_worker_takes_on_new_settings(serve_workers, tmp_path):
