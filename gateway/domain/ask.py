@@ -49,10 +49,10 @@ class Ask:
 
     *images* has at least one, in the caller's order; boxes always speak of the first.
     *deadline* is on the injected clock. *last_resort* says that nobody else is left to ask: every model is paused.
-    *has_next* says that another model is asked should this one fail. *sink* takes the text as it is written, where the
-    caller wants it so; *until* is then the end of the call's own time, where *deadline* is a share of it that another
-    model is left the rest of. *quotes* has what was priced already, by model and for what exactly, so that no policy
-    does so again. *rights* are those of the principal.
+    *has_next* says that another model, which may be expected to answer, is asked should this one fail. *sink* takes the
+    text as it is written, where the caller wants it so; *until* is then the end of the call's own time, where
+    *deadline* is a share of it that another model is left the rest of. *quotes* has what was priced already, by model
+    and for what exactly, so that no policy does so again. *rights* are those of the principal.
     """
 
     query: Query

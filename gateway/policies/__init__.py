@@ -46,6 +46,11 @@ class Candidate:
     streams: bool = False
     is_ready: Callable[[], bool] = lambda: True
 
+    @property
+    def may_answer(self) -> bool:
+        """Whether it is to be expected that an ask would be answered now."""
+        return self.is_ready() and not self.is_open()
+
 
 def pass_by(ask: Ask, model: str, reason: str, metrics: Metrics, *, seconds: float = 0.0, shed: bool = False) -> None:
     """Puts on the call's record and in the metrics that *model* was not asked, for *reason*.

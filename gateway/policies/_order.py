@@ -48,7 +48,7 @@ class Order:
     """Puts models in the order of a rule, or of the call's own priority, which wins.
 
     Models that would not answer now, being paused or seen not ready, come last, unless the rule is an order of its own:
-    `order` and `weights` say who is asked first, and a model that is paused passes by itself.
+    `order` and `weights` say who is asked first, and such a model passes by itself.
     """
 
     def __init__(self, latency: Latency, random: Random) -> None:
@@ -99,7 +99,7 @@ class Order:
 
     def _fastest(self, candidates: Sequence[Candidate], ask: Ask, *, draws: bool) -> tuple[list[Candidate], str]:
         takes_s = {each.name: self._latency.p95_s(ask.query.rpc, each.name) for each in candidates}
-        out = {each.name: _is_out(each) for each in candidates}
+        out = {each.name: not each.may_answer for each in candidates}
 
         def key(candidate: Candidate) -> tuple[bool, float]:
             seconds = takes_s[candidate.name]
@@ -117,12 +117,12 @@ class Order:
 
 
 def _cheapest(candidates: Sequence[Candidate], costs: Mapping[str, int]) -> list[Candidate]:
-    return sorted(candidates, key=lambda candidate: (_is_out(candidate), costs[candidate.name]))
+    return sorted(candidates, key=lambda candidate: (not candidate.may_answer, costs[candidate.name]))
 
 
 def _best(candidates: Sequence[Candidate], costs: Mapping[str, int], ask: Ask, tolerance: float) -> list[Candidate]:
     known = {each.name: _quality(each, ask) for each in candidates}
-    out = {each.name: _is_out(each) for each in candidates}
+    out = {each.name: not each.may_answer for each in candidates}
     # Of those that would answer now; where none would, of all.
     least = max((known[name] for name in known if not out[name]), default=max(known.values())) - tolerance - _ROUNDING
 
@@ -141,10 +141,6 @@ def _quality(candidate: Candidate, ask: Ask) -> float:
         if category in candidate.quality:
             return candidate.quality[category]
     return -math.inf
-
-
-def _is_out(candidate: Candidate) -> bool:
-    return candidate.is_open() or not candidate.is_ready()
 
 
 def _led_by(first: Candidate, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -118,10 +118,16 @@ class Breaker:
         return self._state is State.OPEN
 
     async def answer(self, ask: Ask) -> Answer:
-        """Asks the inner model, or raises `BackendUnavailable` at once; a last resort is asked, one call at a time."""
+        """Asks the inner model, or raises `BackendUnavailable` at once; a last resort is asked, one call at a time.
+
+        One that was not ready when it was last looked at is asked only where no other one may answer.
+        """
         refuses = self.is_open
         if refuses and (self._probing or not ask.last_resort):
-            raise self._skipped(ask)
+            raise self._paused(ask)
+        if ask.has_next and not self._seen_ready:
+            pass_by(ask, self._name, BackendUnavailable.reason, self._metrics)
+            raise BackendUnavailable(f"{self._name} was not ready when it was last looked at")
         probes = self._state is not State.CLOSED
         self._probing = self._probing or probes
         asked_before_s = ask.trace.upstream_s
@@ -204,7 +210,7 @@ class Breaker:
         self._state = state
         self._metrics.breaker_state(self._name, state)
 
-    def _skipped(self, ask: Ask) -> BackendUnavailable:
+    def _paused(self, ask: Ask) -> BackendUnavailable:
         left_s = self._open_until - self._clock()
         pass_by(ask, self._name, BackendUnavailable.reason, self._metrics)
         # While another call tries, how that ends decides.

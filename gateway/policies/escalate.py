@@ -160,9 +160,9 @@ class Escalate:
         """Tells whether *candidate* would be asked and be in time; else passes it by: another answer is there."""
         left = self._in_time(ask).deadline - self._clock()
         expected = self._latency.expected_s(ask.query.rpc, candidate.name) or 0.0
-        if left > expected and not candidate.is_open():
+        if left > expected and candidate.may_answer:
             return True
-        reason = BackendUnavailable.reason if candidate.is_open() else DeadlineTooShort.reason
+        reason = DeadlineTooShort.reason if candidate.may_answer else BackendUnavailable.reason
         pass_by(ask, candidate.name, reason, self._metrics)
         return False
 

@@ -35,28 +35,35 @@ class Fallback:
     async def answer(self, ask: Ask) -> Answer:
         """Asks each model in turn within the call's deadline; raises the failure that tells the caller most.
 
-        When every model is open, the last one is asked all the same: it may be well again.
+        One that was seen not ready passes while another one may answer, and is asked in the end, should none of them,
+        in the time that they left. When every model is open, the last one is asked all the same: it may be well again.
         """
         failures: list[GatewayError] = []
-        for position, candidate in enumerate(self._candidates, start=1):
-            later = self._candidates[position:]
-            if failures:
-                self._metrics.fell_back(rpc=ask.query.rpc, reason=failures[-1].reason)
-            if self._too_slow(candidate, later, ask):
-                failures.append(self._skipped(candidate, ask))
-                continue
-            try:
-                return await candidate.model.answer(self._share(ask, candidate, later))
-            except (DeadlineExceeded, DeadlineTooShort):
-                # The last one had all of the time: timers may go off a little before the clock gets there.
-                if not later or self._clock() >= ask.deadline or (ask.sink is not None and ask.sink.committed):
-                    raise
-                failures.append(BackendUnavailable(f"{candidate.name} did not answer in its share of the time"))
-            except GatewayError as exc:
-                if not exc.elsewhere:
-                    raise
-                # Its traceback leads back here: a cycle would keep the call's images until the collector runs.
-                failures.append(exc.with_traceback(None))
+        passed: list[Candidate] = []
+        for candidates in (self._candidates, passed):
+            for position, candidate in enumerate(candidates, start=1):
+                later = candidates[position:]
+                if failures:
+                    self._metrics.fell_back(rpc=ask.query.rpc, reason=failures[-1].reason)
+                if self._too_slow(candidate, later, ask):
+                    failures.append(self._skipped(candidate, ask))
+                    continue
+                share = self._share(ask, candidate, later)
+                passes = share.has_next and not candidate.is_ready() and not candidate.is_open()
+                try:
+                    return await candidate.model.answer(share)
+                except (DeadlineExceeded, DeadlineTooShort):
+                    # The last one had all of the time: timers may go off a little before the clock gets there.
+                    if not later or self._clock() >= ask.deadline or (ask.sink is not None and ask.sink.committed):
+                        raise
+                    failures.append(BackendUnavailable(f"{candidate.name} did not answer in its share of the time"))
+                except GatewayError as exc:
+                    if not exc.elsewhere:
+                        raise
+                    # Its traceback leads back here: a cycle would keep the call's images until the collector runs.
+                    failures.append(exc.with_traceback(None))
+                    if passes and isinstance(exc, BackendUnavailable):
+                        passed.append(candidate)
         raise _most_telling(failures, ask)
 
     async def ready(self) -> bool:
@@ -70,7 +77,7 @@ class Fallback:
         if expected is None or expected <= left:
             return False
         others = ((each, self._latency.expected_s(ask.query.rpc, each.name)) for each in later)
-        return any(takes is not None and takes <= left and not each.is_open() for each, takes in others)
+        return any(takes is not None and takes <= left and each.may_answer for each, takes in others)
 
     def _skipped(self, candidate: Candidate, ask: Ask) -> GatewayError:
         pass_by(ask, candidate.name, DeadlineTooShort.reason, self._metrics)
@@ -92,9 +99,9 @@ class Fallback:
         return replace(ask, deadline=share, until=ask.until or ask.deadline, has_next=has_next)
 
     def _could_answer(self, candidate: Candidate, left: float, ask: Ask) -> bool:
-        """Tells whether *candidate*, asked after others, is neither paused nor known to be too slow."""
+        """Tells whether *candidate*, asked after others, is well, and not known to be too slow."""
         takes = self._latency.expected_s(ask.query.rpc, candidate.name)
-        return not candidate.is_open() and (takes is None or takes <= left)
+        return candidate.may_answer and (takes is None or takes <= left)
 
 
 def _most_telling(failures: Sequence[GatewayError], ask: Ask) -> GatewayError:

@@ -113,6 +113,7 @@ class _Race:
         self._latency = latency
         self._metrics = metrics
         self._clock = clock
+        self._second_had_its_turn = False
         self._second_failed: GatewayError | None = None
 
     async def answer(self, ask: Ask) -> Answer:
@@ -122,6 +123,7 @@ class _Race:
 
     async def answer_second(self, ask: Ask) -> Answer:
         """Asks the second model, unless it was asked and failed; raises what it said then."""
+        self._second_had_its_turn = True
         if self._second_failed is None:
             return await self._second.model.answer(ask)
         try:
@@ -177,7 +179,7 @@ class _Race:
         """Gives what the second model is asked; None where it may not be asked as well."""
         deadline = ask.deadline if self._second_until is None else self._second_until
         takes_s = self._latency.expected_s(ask.query.rpc, self._second.name) or 0.0
-        if self._second.is_open() or self._clock() + takes_s >= deadline:
+        if self._second_had_its_turn or not self._second.may_answer or self._clock() + takes_s >= deadline:
             return None
         try:
             options = self._affordable(ask)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.domain import Offer
-from gateway.errors import Forbidden, GatewayError, UnknownModel, UnsupportedByModel
+from gateway.errors import BackendUnavailable, Forbidden, GatewayError, UnknownModel, UnsupportedByModel
 from gateway.policies import pass_by
 from gateway.policies._order import Order, Rule
 
@@ -86,7 +86,8 @@ class Route:
             Offer(name, None, cause.reason, self._latency.expected_s(rpc, name))
             for name, cause in choice.unable.items()
         )
-        return [*(self._offer(candidate, ask) for candidate in choice.candidates), *unable]
+        order = choice.candidates
+        return [*(self._offer(each, order[position:], ask) for position, each in enumerate(order, start=1)), *unable]
 
     def able(self, ask: Ask, named: Sequence[str] = ()) -> list[str]:
         """Lists the models that are *named*, or where none is, every configured one that can answer *ask*.
@@ -118,7 +119,7 @@ class Route:
         """Tells whether any model is ready."""
         return any([await candidate.model.ready() for candidate in self._candidates.values()])
 
-    def _offer(self, candidate: Candidate, ask: Ask) -> Offer:
+    def _offer(self, candidate: Candidate, later: Sequence[Candidate], ask: Ask) -> Offer:
         latency_s = self._latency.expected_s(ask.query.rpc, candidate.name)
         limit = ask.options.max_cost_nano_usd
         quote = candidate.quote(ask)
@@ -127,7 +128,8 @@ class Route:
                 quote = candidate.quote(candidate.fit(ask, limit))
         except GatewayError as exc:
             return Offer(candidate.name, quote, exc.reason, latency_s)
-        return Offer(candidate.name, quote, "", latency_s)
+        passes = not candidate.may_answer and any(each.may_answer for each in later)
+        return Offer(candidate.name, quote, BackendUnavailable.reason if passes else "", latency_s)
 
     def _choose(self, ask: Ask, *, draws: bool) -> _Choice:
         options = ask.options

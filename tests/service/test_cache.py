@@ -134,6 +134,13 @@ async def test_a_hit_is_served_while_the_model_is_paused_and_however_little_it_m
     assert (answer.info.cache, await metric(gateway, "vision_gateway_breaker_state{")) == (HIT, 2)
 
 
+async def test_a_hit_is_served_while_the_model_is_not_ready_and_another_one_is(start_gateway):
+    gateway = await start_gateway(models={"down": {**PAID, "ready": False}, "well": PAID}, cache={"store": "memory"})
+    seen = [(await gateway.stub.Caption(caption(model=model))).info for model in ("down", "")]
+
+    assert [(info.model, info.cache) for info in seen] == [("down", MISS), ("down", HIT)]
+
+
 async def test_a_hit_is_served_while_the_budget_is_spent(start_gateway, tmp_path):
     gateway = await start_gateway(
         models={"paid": {**PAID, "output_tokens": 900}},

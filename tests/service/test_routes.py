@@ -161,3 +161,19 @@ async def test_a_model_that_was_seen_not_ready_is_asked_last_by_a_route_that_cho
 
     assert attempts(info) == [("dear", "OK", "")]
     assert [candidate.model for candidate in quoted.candidates] == ["dear", "cheap"]
+
+
+async def test_a_model_that_was_seen_not_ready_passes_until_nobody_else_is_left(start_gateway, caption):
+    models = {"down": scripted(ready=False), "well": scripted(outcomes=["OK", "UNUSABLE_ANSWER"])}
+    gateway = await start_gateway(models=models)
+
+    infos = [(await gateway.stub.Caption(caption(), timeout=10)).info for _ in range(2)]
+    quoted = await gateway.stub.Quote(pb.QuoteRequest(caption=caption()), timeout=10)
+
+    passed = ("down", "SKIPPED", "BACKEND_UNAVAILABLE")
+    assert attempts(infos[0]) == [passed, ("well", "OK", "")]
+    assert attempts(infos[1]) == [passed, ("well", "FAILED", "UNUSABLE_ANSWER"), ("down", "OK", "")]
+    assert [(each.model, each.skip_reason) for each in quoted.candidates] == [
+        ("down", "BACKEND_UNAVAILABLE"),
+        ("well", ""),
+    ]

@@ -201,8 +201,9 @@ async def test_a_model_known_to_take_longer_than_is_left_is_not_paid_for_in_vain
     assert attempts(asked) == [("doubtful", "ok", "DOUBTFUL:EMPTY_TEXT"), ("sure", "skipped", "DEADLINE_TOO_SHORT")]
 
 
-async def test_a_model_that_is_paused_is_no_last_resort_where_there_is_an_answer(escalate, named, ask):
-    second = named("sure", is_open=True)
+@pytest.mark.parametrize("out", [{"is_open": lambda: True}, {"is_ready": lambda: False}], ids=["paused", "not ready"])
+async def test_a_model_that_is_out_is_no_last_resort_where_there_is_an_answer(escalate, named, ask, out):
+    second = replace(named("sure"), **out)
     asked = ask()
 
     assert (await escalate(named("doubtful"), second).answer(asked)).model == "doubtful"

@@ -141,3 +141,16 @@ def test_a_quote_shows_the_likeliest_order_where_chance_decides(
     offers = make_route(models, default=Rule(("old", "new"), choose, weights)).offers(ask())
 
     assert ([offer.model for offer in offers], chance.drawn) == (["old", "new"], [])
+
+
+@pytest.mark.parametrize("out", [{"is_open": lambda: True}, {"is_ready": lambda: False}], ids=["paused", "not ready"])
+def test_a_quote_says_who_would_be_passed_over_for_another_one(candidate, make_route, ask, out):
+    first, last = replace(candidate("first"), **out), replace(candidate("last"), **out)
+
+    offers = make_route([first, candidate("well"), last]).offers(ask())
+
+    assert [(offer.model, offer.quote.expected_cost, offer.skip_reason) for offer in offers] == [
+        ("first", 0, "BACKEND_UNAVAILABLE"),
+        ("well", 0, ""),
+        ("last", 0, ""),
+    ]
