@@ -99,13 +99,15 @@ class Route:
             self._named(ask, name)
         if named:
             return list(named)
-        allowed = [
-            each
-            for each in self._candidates.values()
-            if (each.local or not ask.options.local_only) and ask.rights.may_ask(each.name)
-        ]
+        allowed = [each for each in self._candidates.values() if ask.rights.may_ask(each.name)]
         if not allowed:
-            raise UnsupportedByModel("no local model is configured, and local_only keeps this call from the others")
+            raise Forbidden("no model is configured that you may ask", metadata={"rule": "models"})
+        if ask.options.local_only:
+            allowed = [each for each in allowed if each.local]
+        if not allowed:
+            any_local = any(each.local for each in self._candidates.values())
+            why = "none of the models that you may ask is local" if any_local else "no local model is configured"
+            raise UnsupportedByModel(f"{why}, and local_only keeps this call from the others")
         costs, unable = _priced(allowed, ask)
         if not costs:
             raise _nobody_can(unable)
