@@ -207,4 +207,4 @@ class ProfiledModel:
                     await sink.write(words)
                 if isinstance(piece, Completion):
                     return piece
-        raise TruncatedAnswer("the model's answer has no end")
+        raise TruncatedAnswer("the model's answer has no end", elsewhere=True)

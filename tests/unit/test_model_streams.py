@@ -109,6 +109,12 @@ async def test_a_failure_after_words_is_no_other_models_business():
     assert (pieces, failed.elsewhere) == (["A"], False)
 
 
+async def test_without_an_end_another_model_may_answer_until_the_first_word():
+    pieces, failed = await read(" \n", THOUGHT, ends=False)
+
+    assert (pieces, type(failed), failed.elsewhere) == ([], TruncatedAnswer, True)
+
+
 async def test_pieces_without_an_end_are_no_answer():
     pieces, failed = await read("A ", "cat", ends=False)
 
