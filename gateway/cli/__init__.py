@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import gateway
-from gateway.cli import calling, comparing, costs, ledger, listing, output, process, serving, simulating
+from gateway.cli import annotating, calling, comparing, costs, ledger, listing, output, process, serving, simulating
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 serving.register(app)
 calling.register(app)
+annotating.register(app)
 comparing.register(app)
 listing.register(app)
 costs.register(app)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.cli import asking, door, output
+from gateway.cli import asking, documents, door, output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from visiongateway import Row
-    from visiongateway.v1.call_pb2 import CallInfo
     from visiongateway.v1.vision_service_pb2 import Agreement
 
 _RPCS = {"caption": "Caption", "ocr": "OCR", "detect": "Detect", "classify": "Classify", "vqa": "VQA"}
@@ -116,28 +115,15 @@ def document(task: str, rows: Sequence[Row], agreement: Agreement) -> dict[str, 
 
 
 def _row(row: Row) -> dict[str, Any]:
-    failure = row.error and {"code": row.error.code.name, "reason": row.error.reason, "message": row.error.message}
     return {
         "model": row.model,
-        "answer": row.answer and _answer(row.answer),
-        "error": failure,
+        "answer": row.answer and documents.answer(row.answer),
+        "error": row.error and documents.error(row.error),
         "latency_ms": row.info.timing.total.ToMicroseconds() / 1000,
         "upstream_ms": row.info.timing.upstream.ToMicroseconds() / 1000,
         "cost_nano_usd": row.info.cost_nano_usd,
-        "usage": _usage(row.info),
+        "usage": documents.usage(row.info.usage),
     }
-
-
-def _answer(answer: Any) -> Mapping[str, Any]:
-    from google.protobuf.json_format import MessageToDict  # noqa: PLC0415  `--help` should not wait
-
-    told = MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    told.pop("info", None)
-    return told
-
-
-def _usage(info: CallInfo) -> dict[str, int]:
-    return {field.name: getattr(info.usage, field.name) for field in info.usage.DESCRIPTOR.fields}
 
 
 def _say(rpc: str, row: Row) -> None:

@@ -78,6 +78,7 @@ EXPECTED = {
     ".venv/bin/vision-gateway detect": r"^cat 0\.9",
     ".venv/bin/vision-gateway vqa": r'"answer": "1 cat',
     ".venv/bin/vision-gateway caption": r"^The picture shows a cat[^\n]*\nembedded · ",
+    ".venv/bin/vision-gateway annotate": r"^detect · embedded · .*\ncat 0\.9",
     ".venv/bin/vision-gateway compare": r"^cat 0\.9",
     ".venv/bin/vision-gateway models": r"^embedded  ready · triton, embedded · .*Caption.* · free",
     "grpcurl -plaintext 127.0.0.1:50051 list": r"VisionService\.Caption",
