@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.domain import Completion
-from gateway.errors import TruncatedAnswer, UnusableAnswer
+from gateway.errors import GatewayError, TruncatedAnswer, UnusableAnswer
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2
 
+_ErrorT = TypeVar("_ErrorT", bound=GatewayError)
 _LENGTH = struct.Struct("<I")
 
 
@@ -62,6 +63,11 @@ class PartialAnswer:
         read, written = self._counts
         return Usage.billed(input_total=read, output_total=written, image=self._image_tokens)
 
+    def billed(self, error: _ErrorT) -> _ErrorT:
+        """Has *error* tell what was used, and whether the model itself has told that."""
+        error.usage, error.estimated = self.usage(), not self.told
+        return error
+
     def completion(self) -> Completion:
         """Gives the answer when it is whole.
 
@@ -69,13 +75,13 @@ class PartialAnswer:
         `UnusableAnswer` when it is no text.
         """
         if not self._finish_reason:
-            raise TruncatedAnswer("the model's answer broke off", usage=self.usage(), elsewhere=True)
+            raise self.billed(TruncatedAnswer("the model's answer broke off", elsewhere=True))
         if self._finish_reason == b"length":
-            raise TruncatedAnswer("the answer reached the limit of output tokens", usage=self.usage())
+            raise self.billed(TruncatedAnswer("the answer reached the limit of output tokens"))
         try:
             text = b"".join(self._texts).decode()
         except UnicodeDecodeError as error:
-            raise UnusableAnswer("the model's answer is not text", usage=self.usage()) from error
+            raise self.billed(UnusableAnswer("the model's answer is not text")) from error
         return Completion(
             text,
             self.usage(),

@@ -115,7 +115,7 @@ class Triton:
             if not answer.final:
                 raise self._failed(error.code(), error.details() or "", answer) from error
         except UnicodeDecodeError as error:
-            raise UnusableAnswer("the model's answer is not text", usage=answer.usage()) from error
+            raise answer.billed(UnusableAnswer("the model's answer is not text")) from error
         finally:
             call.cancel()
         self._died = False
@@ -205,5 +205,5 @@ class Triton:
             self._look_again_at = self._clock() + _LOOK_AGAIN_S
         self._agreed = self._agreed and not failed.gone
         if answer is not None and answer.told:
-            failed.error.usage = answer.usage()
+            answer.billed(failed.error)
         return failed.error

@@ -6,7 +6,6 @@ import itertools
 import grpc
 import pytest
 from pydantic import ValidationError
-from tritonclient.grpc import service_pb2
 
 from gateway.backends.triton import Options, connect
 from gateway.domain import Completion
@@ -92,11 +91,7 @@ async def test_an_answer_in_one_part_says_nothing_about_its_first_token(scripted
 
 
 async def test_a_model_that_counts_no_tokens_gives_an_estimate(scripted_triton, kserve, prompt, images):
-    reply = service_pb2.ModelInferResponse()
-    for name, text in (("text_output", b"a cat"), ("finish_reason", b"stop")):
-        reply.outputs.add(name=name, datatype="BYTES", shape=(1,))
-        reply.raw_output_contents.append(strings(text))
-    kserve.script = replies(service_pb2.ModelStreamInferResponse(infer_response=reply))
+    kserve.script = replies(part("a cat", finish_reason="stop", tokens=None))
 
     answer = await scripted_triton.complete(prompt, images, timeout_s=5)
 
@@ -110,6 +105,33 @@ async def test_a_stream_that_ends_without_a_finish_reason_was_cut_off(scripted_t
 
     assert (type(error), error.elsewhere) == (TruncatedAnswer, True)
     assert error.usage == Usage(input_text=32, input_image=268, output=2)
+
+
+def _not_text(tokens):
+    reply = part(finish_reason="stop", tokens=tokens, final=True)
+    reply.infer_response.raw_output_contents[0] = strings(b"\xff\xfe")
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        (lambda _: empty_final(), TruncatedAnswer),
+        (lambda tokens: part("", finish_reason="length", tokens=tokens, final=True), TruncatedAnswer),
+        (_not_text, UnusableAnswer),
+    ],
+    ids=["broken off", "at the limit", "not text"],
+)
+@pytest.mark.parametrize("tokens", [None, (300, 2)], ids=["untold", "told"])
+async def test_a_failure_says_whether_the_model_told_what_it_used(
+    scripted_triton, kserve, prompt, images, last, kind, tokens
+):
+    kserve.script = replies(part("a c", tokens=tokens), last(tokens))
+
+    error = await failure(scripted_triton, prompt, images)
+
+    used = Usage(input_image=268) if tokens is None else Usage(input_text=32, input_image=268, output=2)
+    assert (type(error), error.usage, error.estimated) == (kind, used, tokens is None)
 
 
 async def test_an_answer_at_the_token_limit_is_cut_off_everywhere(scripted_triton, kserve, prompt, images):

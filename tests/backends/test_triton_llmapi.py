@@ -86,8 +86,10 @@ async def test_the_model_that_answered_is_named(backend):
 
 @pytest.mark.parametrize("reason", ["length", "timeout", "cancelled"])
 async def test_a_cut_answer_of_the_stock_model_is_none(backend, reason):
-    with pytest.raises(TruncatedAnswer):
+    with pytest.raises(TruncatedAnswer) as caught:
         await backend.complete(replace(PROMPT, user=reason), (), timeout_s=10)
+
+    assert (caught.value.estimated, caught.value.usage.input_text > 0) == (True, True)
 
 
 async def test_a_failure_of_the_stock_model_is_one_of_the_backend(backend):

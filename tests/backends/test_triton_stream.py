@@ -78,11 +78,14 @@ async def test_a_piece_may_end_within_a_character(triton, kserve, prompt, images
 
 
 async def test_pieces_that_are_not_text_are_no_answer(triton, kserve, prompt, images):
-    kserve.script = replies(bytes_part(b"ok"), bytes_part(b"\xff\xfe", finish_reason="stop", final=True))
+    kserve.script = replies(
+        bytes_part(b"ok", tokens=None), bytes_part(b"\xff\xfe", finish_reason="stop", tokens=None, final=True)
+    )
 
     pieces, error = await told(triton.stream(prompt, images, timeout_s=5))
 
     assert (pieces, type(error)) == (["ok"], UnusableAnswer)
+    assert (error.usage, error.estimated) == (Usage(input_image=268), True)
 
 
 async def test_a_stream_without_its_end_is_a_cut_answer(triton, kserve, prompt, images):
