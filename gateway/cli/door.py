@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     import grpc
 
+    from gateway.settings import TlsSettings
+
 _PANEL = "Options of every call"
 
 
@@ -65,3 +67,13 @@ class Door:
             return None
         ca, key, cert = (path.read_bytes() if path else None for path in (self.ca, self.key, self.cert))
         return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def ways_in(command: str, address: str, tls: TlsSettings | None) -> tuple[str, str]:
+    """Gives a call by *command*, which is ours, and one by grpcurl; what stands in capitals is for people to fill in."""
+    ours, theirs = "", "-plaintext"
+    if tls:
+        ours, theirs = " --ca CA.crt", "-cacert CA.crt"
+        if tls.client_auth == "require":
+            ours, theirs = f"{ours} --cert ME.crt --key ME.key", f"{theirs} -cert ME.crt -key ME.key"
+    return f"{command} caption PHOTO.jpg --address {address}{ours}", f"grpcurl {theirs} {address} list"

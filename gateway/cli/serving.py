@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from gateway.cli import checking, output, process, routes, workers
+from gateway.cli import checking, door, output, process, routes, workers
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -40,7 +40,9 @@ def up(
     http_address: _Http = None,
     log_format: _Format = None,
     log_level: Annotated[_Level, typer.Option(help="Least level of the log lines.")] = "WARNING",
-    no_demo: Annotated[bool, typer.Option("--no-demo", help="Sends no photograph.")] = False,
+    no_demo: Annotated[
+        bool, typer.Option("--no-demo", help="Sends no photograph; with TLS none is sent either.")
+    ] = False,
 ) -> None:
     """Starts Triton with the CPU model and the gateway in front of it, and shows what they can do.
 
@@ -125,20 +127,22 @@ async def _up(path: Path | None, server: dict[str, str], stop: asyncio.Event, *,
         read = partial(with_embedded, started.grpc_address)
 
         with _explained():
-            models = read().models
+            settings = read()
 
         async def show(addresses: Addresses) -> None:
-            if demo:
+            # Nobody gave what it would trust the gateway's certificate by, nor one that it could show.
+            if demo and not settings.server.tls:
                 from gateway.cli import demo as demonstration  # noqa: PLC0415  only where it is wanted
 
                 with suppress(process.Stopped):
                     async with process.unless(stop):
                         await demonstration.show(addresses.grpc)
             await _say(addresses)
+            ours, theirs = door.ways_in(sys.argv[0], addresses.grpc, settings.server.tls)
             output.say(
-                f"  try it     {sys.argv[0]} caption PHOTO.jpg --address {addresses.grpc}\n"
-                f"             grpcurl -plaintext {addresses.grpc} list\n"
-                f"  models     {', '.join(models)} (Triton's metrics: {started.metrics_url})\n"
+                f"  try it     {ours}\n"
+                f"             {theirs}\n"
+                f"  models     {', '.join(settings.models)} (Triton's metrics: {started.metrics_url})\n"
                 "  stop       Ctrl-C"
             )
 

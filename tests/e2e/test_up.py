@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.pki import Authority
+
+PHOTO = Path(__file__).parents[1] / "photos" / "coffee.png"
 COMMAND = [str(Path(sys.executable).parent / "vision-gateway"), "up"]
 FREE = ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
 
@@ -70,6 +75,51 @@ def test_five_answers_then_it_serves_then_it_ends_clean(up):
 
     assert up.wait(30) == 0
     assert [pid for pid in tree if alive(pid)] == []
+
+
+@pytest.fixture
+def settings_with_tls(tmp_path):
+    """A file of settings that asks callers for certificates; beside it are their names for people."""
+    authority = Authority()
+    for name, leaf in {"tls": authority.server(), "ME": authority.caller("me.example.org")}.items():
+        (tmp_path / f"{name}.crt").write_bytes(leaf.cert)
+        (tmp_path / f"{name}.key").write_bytes(leaf.key)
+    (tmp_path / "CA.crt").write_bytes(authority.pem)
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        f'[server.tls]\ncert = "{tmp_path}/tls.crt"\nkey = "{tmp_path}/tls.key"\n'
+        f'client_ca = "{tmp_path}/CA.crt"\nclient_auth = "require"\n'
+    )
+    return path
+
+
+def test_the_commands_that_it_says_to_try_work_over_tls(settings_with_tls):
+    program = shutil.which("grpcurl", path=f"{Path(sys.executable).parent}") or shutil.which("grpcurl")
+    if program is None:
+        pytest.skip("grpcurl is not installed")
+    environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    with subprocess.Popen(
+        [*COMMAND, *FREE, "--settings", settings_with_tls],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as up:
+        said = read_until(up, r"stop +Ctrl-C")
+        (ours, theirs) = re.search(r"try it +(.*)\n +(.*)\n", said).groups()
+        commands = [ours.replace("PHOTO.jpg", str(PHOTO)), theirs.replace("grpcurl", program, 1)]
+        answers = [
+            subprocess.run(
+                shlex.split(each), capture_output=True, text=True, timeout=60, cwd=settings_with_tls.parent, check=True
+            ).stdout
+            for each in commands
+        ]
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(30) == 0
+
+    assert "coffee" in answers[0] or "cup" in answers[0]
+    assert "visiongateway.v1.VisionService" in answers[1]
+    assert "UNAVAILABLE" not in said
 
 
 def test_it_ends_clean_also_while_triton_loads(up):
