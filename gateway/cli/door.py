@@ -70,7 +70,7 @@ class Door:
 
 
 def ways_in(command: str, address: str, tls: TlsSettings | None) -> tuple[str, str]:
-    """Gives a call by *command*, which is ours, and one by grpcurl; what stands in capitals is for people to fill in."""
+    """Gives a call by *command*, which is ours, and one by grpcurl; people fill in what stands in capitals."""
     ours, theirs = "", "-plaintext"
     if tls:
         ours, theirs = " --ca CA.crt", "-cacert CA.crt"
