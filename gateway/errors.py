@@ -15,7 +15,9 @@ GatewayError
 ├── Overloaded, Draining                               this gateway cannot take it now
 ├── BackendUnavailable, UpstreamRateLimited            the model cannot take it now
 ├── UpstreamAuth, UpstreamAccount                      our own account at the provider
-├── Refused, UnusableAnswer, TruncatedAnswer           the model answered, but not usably
+├── Refused, UnusableAnswer                            the model answered, but not usably
+├── TruncatedAnswer                                    or not to the end
+│   └── BrokenOff                                      by no wish of the caller's
 └── InternalError                                      a bug of ours
 """
 
@@ -292,6 +294,12 @@ class TruncatedAnswer(GatewayError):
 
     code = StatusCode.DATA_LOSS
     reason = "TRUNCATED_ANSWER"
+
+
+class BrokenOff(TruncatedAnswer):
+    """By a stream that broke, which is the model's failing, where the limit of tokens is the caller's wish."""
+
+    elsewhere = True
 
 
 class InternalError(GatewayError):

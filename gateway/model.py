@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway import genai, tracing
 from gateway.brief import brief, prompt_version
 from gateway.domain import Answer, Completion, Prompt
-from gateway.errors import DeadlineExceeded, DeadlineTooShort, GatewayError, TruncatedAnswer
+from gateway.errors import BrokenOff, DeadlineExceeded, DeadlineTooShort, GatewayError
 from gateway.profiles import Sampling
 from gateway.usage import Usage
 
@@ -207,4 +207,4 @@ class ProfiledModel:
                     await sink.write(words)
                 if isinstance(piece, Completion):
                     return piece
-        raise TruncatedAnswer("the model's answer has no end", elsewhere=True)
+        raise BrokenOff("the model's answer has no end")

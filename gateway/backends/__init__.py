@@ -44,7 +44,7 @@ class Backend(Protocol):
         Pieces are the model's own words, before the family's profile reads them; none is empty. Nothing is read from
         upstream while nobody asks for the next piece. Closing the generator, or cancelling who waits for it, stops the
         work upstream. What fails after some pieces raises as it would before the first; a stream without its end is a
-        `TruncatedAnswer`, never a whole answer.
+        `BrokenOff`, never a whole answer.
         """
         ...
 

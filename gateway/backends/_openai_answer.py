@@ -9,7 +9,15 @@ import orjson
 
 from gateway.backends._openai_errors import INSIDE_200, failure
 from gateway.domain import Completion, ServiceTier
-from gateway.errors import BackendUnavailable, DeadlineExceeded, GatewayError, Refused, TruncatedAnswer, UnusableAnswer
+from gateway.errors import (
+    BackendUnavailable,
+    BrokenOff,
+    DeadlineExceeded,
+    GatewayError,
+    Refused,
+    TruncatedAnswer,
+    UnusableAnswer,
+)
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
@@ -96,10 +104,10 @@ def late(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> Deadlin
     return estimated(DeadlineExceeded("the model did not answer in the time that was left"), prompt, images, text)
 
 
-def broken_off(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> BackendUnavailable | TruncatedAnswer:
+def broken_off(prompt: Prompt, images: Sequence[SentImage], text: str = "") -> BackendUnavailable | BrokenOff:
     """Says that an answer ended too early: after some *text* it is cut, before it nothing is lost."""
     message = "the provider's answer broke off"
-    error = TruncatedAnswer(message, elsewhere=True) if text else BackendUnavailable(message)
+    error = BrokenOff(message) if text else BackendUnavailable(message)
     return estimated(error, prompt, images, text)
 
 

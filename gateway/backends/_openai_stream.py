@@ -79,7 +79,7 @@ class StreamedAnswer:
     def completion(self) -> Completion:
         """Gives the answer once the stream has ended, with the whole response's text where the two differ.
 
-        A stream without the whole response was cut: after some text `TruncatedAnswer`; before it nothing is lost, and
+        A stream without the whole response was cut: after some text `BrokenOff`; before it nothing is lost, and
         it is `BackendUnavailable`. Both are estimated to have been billed.
         """
         if self._whole is not None:

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.domain import Completion
-from gateway.errors import GatewayError, TruncatedAnswer, UnusableAnswer
+from gateway.errors import BrokenOff, GatewayError, TruncatedAnswer, UnusableAnswer
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ class PartialAnswer:
     def completion(self) -> Completion:
         """Gives the answer when it is whole.
 
-        Raises `TruncatedAnswer` when it was cut, by the token limit or by a stream that ended too early, and
-        `UnusableAnswer` when it is no text.
+        Raises `TruncatedAnswer` when it was cut by the token limit, `BrokenOff` when by a stream that ended too early,
+        and `UnusableAnswer` when it is no text.
         """
         if not self._finish_reason:
-            raise self.billed(TruncatedAnswer("the model's answer broke off", elsewhere=True))
+            raise self.billed(BrokenOff("the model's answer broke off"))
         if self._finish_reason == b"length":
             raise self.billed(TruncatedAnswer("the answer reached the limit of output tokens"))
         try:

@@ -150,7 +150,7 @@ class OpenAI:
     async def stream(
         self, prompt: Prompt, images: Sequence[SentImage], *, timeout_s: float
     ) -> AsyncGenerator[str | Completion]:
-        """Like `complete`, but in pieces; what breaks off after some text is a `TruncatedAnswer`."""
+        """Like `complete`, but in pieces; what breaks off after some text is `BrokenOff`."""
         started = self._clock()
         answer = StreamedAnswer(prompt, images, model=self._options.model)
         # Only waits are timed: what the caller does between two pieces is nothing that this could interrupt.

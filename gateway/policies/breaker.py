@@ -3,10 +3,11 @@
 Three kinds of failure:
 
 - The caller's fault, and whatever tells nothing of the model's health: a wrong request, a refusal, an answer that
-  cannot be used, a limit of ours, a cost or a deadline too tight, a call taken back. They never count; else one caller
-  could cut off the others.
-- The backend's fault: `BackendUnavailable`, which is transport, a 5xx, or a dead process. A deadline that passes
-  counts here only where the model hung: it was last seen not ready, or took more than twice its own 95th percentile.
+  cannot be used or reaches its limit of tokens, a limit of ours, a cost or a deadline too tight, a call taken back.
+  They never count; else one caller could cut off the others.
+- The backend's fault: `BackendUnavailable`, which is transport, a 5xx, or a dead process, and `BrokenOff`, the same in
+  the midst of an answer, unless that was held up by its reader. A deadline that passes counts here only where the model
+  hung: it was last seen not ready, or took more than twice its own 95th percentile.
 - Quota: `UpstreamRateLimited`, `UpstreamAuth`, `UpstreamAccount` count as well; a rate limit with a Retry-After opens
   at once and for as long as it says.
 
@@ -24,9 +25,11 @@ import structlog
 
 from gateway.errors import (
     BackendUnavailable,
+    BrokenOff,
     DeadlineExceeded,
     GatewayError,
     Refused,
+    TruncatedAnswer,
     UnusableAnswer,
     UpstreamAccount,
     UpstreamAuth,
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
 _FAULTS = (BackendUnavailable, UpstreamRateLimited, UpstreamAuth, UpstreamAccount)
 # The model is there and talks, if not usably.
-_SIGNS_OF_LIFE = (Refused, UnusableAnswer)
+_SIGNS_OF_LIFE = (Refused, UnusableAnswer, TruncatedAnswer)
 # The share of failures is taken over so many seconds, and of so many calls at least.
 _WINDOW_S = 10.0
 _LEAST_CALLS = 20
@@ -130,11 +133,12 @@ class Breaker:
             raise BackendUnavailable(f"{self._name} was not ready when it was last looked at")
         probes = self._state is not State.CLOSED
         self._probing = self._probing or probes
-        asked_before_s = ask.trace.upstream_s
+        asked_before_s, read_before_s = ask.trace.upstream_s, ask.trace.reader_s
         try:
             answer = await self._inner.answer(ask)
         except GatewayError as exc:
-            if isinstance(exc, _FAULTS) or self._hung(ask, exc, asked_before_s):
+            broke = isinstance(exc, BrokenOff) and ask.trace.reader_s == read_before_s
+            if broke or isinstance(exc, _FAULTS) or self._hung(ask, exc, asked_before_s):
                 self._failed(exc, probes=probes)
             elif isinstance(exc, _SIGNS_OF_LIFE):
                 self._answered(probes=probes)

@@ -11,8 +11,8 @@ from gateway.backends.openai import connect
 from gateway.domain import Completion
 from gateway.errors import (
     BackendUnavailable,
+    BrokenOff,
     DeadlineExceeded,
-    TruncatedAnswer,
     UnsupportedByModel,
     UnusableAnswer,
     UpstreamAuth,
@@ -109,7 +109,7 @@ async def test_a_stream_without_its_end_is_a_cut_answer_with_an_estimated_bill(o
     pieces, error = await told(openai.stream(prompt, (PICTURE,), timeout_s=10))
 
     said = "".join(pieces)
-    assert (type(error), error.estimated, 0 < len(said) < len(ANSWER)) == (TruncatedAnswer, True, True)
+    assert (type(error), error.estimated, 0 < len(said) < len(ANSWER)) == (BrokenOff, True, True)
     assert error.usage == Usage(input_text=5, input_image=1229, output=-(-len(said) // 4))
 
 

@@ -14,6 +14,7 @@ from gateway.backends.openai import connect
 from gateway.domain import Completion, ServiceTier
 from gateway.errors import (
     BackendUnavailable,
+    BrokenOff,
     Refused,
     TruncatedAnswer,
     UnusableAnswer,
@@ -139,7 +140,7 @@ async def test_a_character_may_be_cut_in_two_as_javascript_counts(aimock, prompt
 async def test_text_without_the_whole_response_is_cut(prompt, last):
     pieces, error = await read(prompt, says(delta("a cat"), last))
 
-    assert (pieces, type(error), error.elsewhere, error.estimated) == (["a cat"], TruncatedAnswer, True, True)
+    assert (pieces, type(error), error.elsewhere, error.estimated) == (["a cat"], BrokenOff, True, True)
     assert error.usage == UNTOLD + Usage(output=2)
 
 
@@ -157,7 +158,7 @@ async def test_a_stream_that_breaks_before_its_first_word_is_unavailable_and_may
 async def test_text_that_goes_on_after_done_is_none_of_the_answer(prompt):
     pieces, error = await read(prompt, says(delta("a "), b"data: [DONE]\n\n", delta("cat"), end("a cat")))
 
-    assert (pieces, type(error)) == (["a "], TruncatedAnswer)
+    assert (pieces, type(error)) == (["a "], BrokenOff)
 
 
 @pytest.mark.parametrize(

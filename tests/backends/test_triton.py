@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from gateway.backends.triton import Options, connect
 from gateway.domain import Completion
 from gateway.errors import (
+    BrokenOff,
     TruncatedAnswer,
     UnusableAnswer,
 )
@@ -103,7 +104,7 @@ async def test_a_stream_that_ends_without_a_finish_reason_was_cut_off(scripted_t
 
     error = await failure(scripted_triton, prompt, images)
 
-    assert (type(error), error.elsewhere) == (TruncatedAnswer, True)
+    assert (type(error), error.elsewhere) == (BrokenOff, True)
     assert error.usage == Usage(input_text=32, input_image=268, output=2)
 
 
@@ -116,7 +117,7 @@ def _not_text(tokens):
 @pytest.mark.parametrize(
     ("last", "kind"),
     [
-        (lambda _: empty_final(), TruncatedAnswer),
+        (lambda _: empty_final(), BrokenOff),
         (lambda tokens: part("", finish_reason="length", tokens=tokens, final=True), TruncatedAnswer),
         (_not_text, UnusableAnswer),
     ],

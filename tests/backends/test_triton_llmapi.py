@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from gateway.backends import _triton_llmapi as llmapi
 from gateway.backends.triton import Options, connect
 from gateway.domain import ImagePlan, Prompt, Reasoning, SentImage
-from gateway.errors import BackendUnavailable, TruncatedAnswer
+from gateway.errors import BackendUnavailable, BrokenOff, TruncatedAnswer
 from gateway.usage import Usage
 from tests.fixtures.kserve import strings
 
@@ -138,5 +138,5 @@ def test_a_stock_answer_without_its_end_is_a_cut_one():
 
     answer.add(part(b"a cat", b"None"), 0.5)
 
-    with pytest.raises(TruncatedAnswer):
+    with pytest.raises(BrokenOff):
         answer.completion()

@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2
 
 from gateway.backends.triton import Options, connect
 from gateway.domain import Completion
-from gateway.errors import BackendUnavailable, TruncatedAnswer, UnsupportedByModel, UnusableAnswer
+from gateway.errors import BackendUnavailable, BrokenOff, TruncatedAnswer, UnsupportedByModel, UnusableAnswer
 from gateway.usage import Usage
 from tests.fixtures.kserve import empty_final, fails, part, replies, strings, whole
 
@@ -93,7 +93,7 @@ async def test_a_stream_without_its_end_is_a_cut_answer(triton, kserve, prompt, 
 
     pieces, error = await told(triton.stream(prompt, images, timeout_s=5))
 
-    assert (pieces, type(error)) == (["a "], TruncatedAnswer)
+    assert (pieces, type(error)) == (["a "], BrokenOff)
     assert error.usage == Usage(input_text=32, input_image=268, output=1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from gateway import profiles, tasks
 from gateway.backends import Whole
 from gateway.domain import Ask, Completion, Options, SentImage, SourceImage
-from gateway.errors import BackendUnavailable, TruncatedAnswer
+from gateway.errors import BackendUnavailable, BrokenOff
 from gateway.model import ProfiledModel
 from gateway.tasks.prompt import PromptQuery
 from gateway.usage import Usage
@@ -73,7 +73,7 @@ async def read(*pieces, ends=True):
     reader = Reader()
     try:
         answer = await model.answer(Ask(query, (PICTURE,), Options(), time.monotonic() + 100, "id", sink=reader))
-    except (BackendUnavailable, TruncatedAnswer) as exc:
+    except (BackendUnavailable, BrokenOff) as exc:
         return reader.pieces, exc
     return reader.pieces, answer.response.text
 
@@ -112,10 +112,10 @@ async def test_a_failure_after_words_is_no_other_models_business():
 async def test_without_an_end_another_model_may_answer_until_the_first_word():
     pieces, failed = await read(" \n", THOUGHT, ends=False)
 
-    assert (pieces, type(failed), failed.elsewhere) == ([], TruncatedAnswer, True)
+    assert (pieces, type(failed), failed.elsewhere) == ([], BrokenOff, True)
 
 
 async def test_pieces_without_an_end_are_no_answer():
     pieces, failed = await read("A ", "cat", ends=False)
 
-    assert (pieces, type(failed), failed.elsewhere) == (["A", " cat"], TruncatedAnswer, False)
+    assert (pieces, type(failed), failed.elsewhere) == (["A", " cat"], BrokenOff, False)

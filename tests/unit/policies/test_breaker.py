@@ -6,12 +6,14 @@ import pytest
 
 from gateway.errors import (
     BackendUnavailable,
+    BrokenOff,
     CostAboveLimit,
     DeadlineExceeded,
     DeadlineTooShort,
     InvalidImage,
     Overloaded,
     Refused,
+    TruncatedAnswer,
     UnsupportedByModel,
     UnusableAnswer,
     UpstreamAccount,
@@ -27,7 +29,13 @@ DOWN = BackendUnavailable("down")
 
 @pytest.mark.parametrize(
     "failure",
-    [DOWN, UpstreamRateLimited("slow down"), UpstreamAuth("key refused"), UpstreamAccount("no credit")],
+    [
+        DOWN,
+        BrokenOff("broke off", elsewhere=False),
+        UpstreamRateLimited("slow down"),
+        UpstreamAuth("key refused"),
+        UpstreamAccount("no credit"),
+    ],
     ids=lambda failure: failure.reason,
 )
 async def test_five_failures_in_a_row_open_it(breaker, model, call, state, failure):
@@ -51,6 +59,7 @@ async def test_five_failures_in_a_row_open_it(breaker, model, call, state, failu
         Overloaded("busy"),
         Refused("no"),
         UnusableAnswer("prose"),
+        TruncatedAnswer("too long"),
         DeadlineExceeded("late"),
         DeadlineTooShort("too few"),
     ],
@@ -60,6 +69,22 @@ async def test_what_is_not_the_model_s_failing_never_opens_it(breaker, model, ca
     guarded = breaker(model("m", *[failure] * 100))
 
     for _ in range(100):
+        await call(guarded)
+
+    assert state() is State.CLOSED
+
+
+async def test_a_stream_that_broke_while_its_reader_held_it_up_never_opens_it(breaker, model, call, state):
+    inner = model("m", *[BrokenOff("broke off")] * 10)
+    answer_of = inner.answer
+
+    async def held_up(asked):
+        asked.trace.reader_s += 1.0
+        return await answer_of(asked)
+
+    inner.answer = held_up
+    guarded = breaker(inner)
+    for _ in range(10):
         await call(guarded)
 
     assert state() is State.CLOSED

@@ -8,6 +8,7 @@ from gateway.domain import Attempt, Outcome
 from gateway.errors import (
     BackendUnavailable,
     Refused,
+    TruncatedAnswer,
     UnusableAnswer,
     UpstreamRateLimited,
 )
@@ -217,7 +218,9 @@ async def test_a_call_of_before_the_pause_that_fails_after_it_tells_nothing_new(
     assert (await early, state()) == (DOWN, State.HALF_OPEN)
 
 
-@pytest.mark.parametrize("told", [Refused("no"), UnusableAnswer("prose")], ids=lambda told: told.reason)
+@pytest.mark.parametrize(
+    "told", [Refused("no"), UnusableAnswer("prose"), TruncatedAnswer("too long")], ids=lambda told: told.reason
+)
 async def test_a_model_that_talks_though_not_usably_is_well_again(breaker, model, call, state, clock, told):
     guarded = breaker(model("m", *[DOWN] * 5, told))
     for _ in range(5):
