@@ -3,65 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 
 import pytest
-from google.rpc import error_details_pb2
-from grpc import StatusCode
-from PIL import Image
 
 from gateway.backends import fake
-from tests.fixtures.served_gateway import failure_of
-from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
+from tests.fixtures.comparisons import compared, detect, error_info, metric, reason, scripted
+from visiongateway.v1 import call_pb2, vision_service_pb2 as pb
 
 CAT, CUP = [100, 200, 500, 700], [0, 0, 200, 100]
-
-
-def scripted(*boxes, **options):
-    """A model that finds *boxes*, y first and in thousandths, all of them cats unless it is told otherwise."""
-    found = [{"label": "cat", "box_2d": box} if isinstance(box, list) else box for box in boxes]
-    answer = json.dumps({"detections": found})
-    price = {"input": "1", "output": "2"}
-    return {
-        "kind": "fake",
-        "profile": "gemma4",
-        "price": price,
-        "answers": {"Detect": answer},
-        "retry": False,
-    } | options
-
-
-def picture(width=64, height=48):
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), "teal").save(out, "PNG")
-    return image_pb2.Image(data=out.getvalue())
-
-
-def detect(*, image=None, **options):
-    return pb.DetectRequest(image=image or picture(), options=call_pb2.CallOptions(**options))
-
-
-async def compared(gateway, *models, within_s=20, **request):
-    """Gives the rows by model, the last message, and the trailers."""
-    call = gateway.stub.Compare(pb.CompareRequest(models=models, **request), timeout=within_s)
-    *rows, last = [message async for message in call]
-    return {row.model: row for row in rows}, last, dict(await call.trailing_metadata())
-
-
-def reason(row):
-    return None if row.HasField("answer") else error_info(row.status).reason
-
-
-def error_info(status):
-    info = error_details_pb2.ErrorInfo()
-    assert status.details[0].Unpack(info)
-    return info
-
-
-async def metric(gateway, line):
-    _, text = await gateway.get("/metrics")
-    return [float(each.rpartition(" ")[2]) for each in text.splitlines() if each.startswith(line)]
 
 
 async def test_the_agreement_names_the_objects_that_were_taken_for_the_same(start_gateway):
@@ -111,45 +61,6 @@ async def test_what_all_of_them_cost_is_in_the_last_message_and_in_the_trailers(
     assert (last.info.cost_nano_usd, trailers["x-vision-cost-nano-usd"]) == (cost, str(cost))
     assert sorted(each.model for each in last.info.attempts) == ["one", "two", "unwell"]
     assert sorted(trailers["x-vision-model"].split(",")) == ["one", "two"]
-
-
-async def test_an_unknown_name_is_refused_before_anybody_is_asked(start_gateway):
-    gateway = await start_gateway(models={"one": scripted(CAT)})
-
-    failure = await failure_of(compared(gateway, "one", "nobody", detect=detect()))
-
-    assert (failure.code, failure.reason) == (StatusCode.NOT_FOUND, "UNKNOWN_MODEL")
-    assert failure.trailers["x-vision-cost-nano-usd"] == "0"
-
-
-async def test_a_named_model_that_cannot_do_the_task_has_a_row_that_says_so(start_gateway):
-    gateway = await start_gateway(models={"reader": scripted(tasks=["OCR"]), "finder": scripted(CAT)})
-
-    named, _, _ = await compared(gateway, "reader", "finder", detect=detect())
-    every, _, _ = await compared(gateway, detect=detect())
-
-    assert {name: reason(row) for name, row in named.items()} == {"reader": "UNSUPPORTED_BY_MODEL", "finder": None}
-    assert list(every) == ["finder"]
-
-
-async def test_where_nobody_can_the_call_fails_and_says_why(start_gateway):
-    gateway = await start_gateway(models={"reader": scripted(tasks=["OCR"])})
-
-    failure = await failure_of(compared(gateway, detect=detect()))
-
-    assert (failure.code, failure.reason) == (StatusCode.FAILED_PRECONDITION, "UNSUPPORTED_BY_MODEL")
-    assert "reader is not asked for Detect" in failure.message
-
-
-async def test_what_is_to_stay_here_is_not_shown_to_third_parties(start_gateway):
-    gateway = await start_gateway(models={"here": scripted(CAT, local=True), "there": scripted(CAT, local=False)})
-
-    every, _, _ = await compared(gateway, detect=detect(local_only=True))
-    named, _, _ = await compared(gateway, "here", "there", detect=detect(local_only=True))
-
-    assert list(every) == ["here"]
-    assert {name: reason(row) for name, row in named.items()} == {"here": None, "there": "UNSUPPORTED_BY_MODEL"}
-    assert await metric(gateway, 'vision_gateway_attempts_total{model="there"') == []
 
 
 async def test_who_is_late_has_a_row_and_the_agreement_of_the_others_still_comes(start_gateway):
@@ -270,34 +181,6 @@ async def test_a_bug_met_with_one_model_is_that_models_own(start_gateway, monkey
     assert "of no concern" not in f"{rows['broken']}{log_lines.getvalue()}"
     (line,) = [each for each in map(json.loads, log_lines.getvalue().splitlines()) if each["event"] == "bug"]
     assert line["error_id"] == error_info(rows["broken"].status).metadata["error_id"]
-
-
-async def test_an_image_that_cannot_be_read_fails_the_call_by_its_path(start_gateway):
-    gateway = await start_gateway(models={"one": scripted(CAT)})
-
-    failure = await failure_of(compared(gateway, detect=detect(image=image_pb2.Image(data=b"no image"))))
-
-    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE")
-    assert [field for field, _ in failure.violations] == ["detect.image"]
-
-
-@pytest.mark.parametrize(
-    ("options", "models", "expected"),
-    [
-        ({"model": "one"}, [], ["detect.options.model"]),
-        ({"route": "default"}, [], ["detect.options.route"]),
-        ({"allow_fallback": True}, [], ["detect.options.allow_fallback"]),
-        ({}, ["one", "one"], ["models"]),
-        ({}, [f"model {number}" for number in range(17)], ["models"]),
-        ({"temperature": 3}, [], ["detect.options.temperature"]),
-    ],
-)
-async def test_what_makes_no_sense_in_a_comparison_is_refused(start_gateway, options, models, expected):
-    gateway = await start_gateway(models={"one": scripted(CAT)})
-
-    failure = await failure_of(compared(gateway, *models, detect=detect(**options)))
-
-    assert (failure.reason, [field for field, _ in failure.violations]) == ("INVALID_FIELD", expected)
 
 
 async def test_the_log_has_every_attempt_and_no_more_overhead_than_there_was(start_gateway, log_lines):
