@@ -176,6 +176,26 @@ async def test_while_somebody_writes_to_the_file_others_find_answers_and_claims(
     assert found == [b"answer", ANOTHERS]
 
 
+async def test_of_two_who_found_nothing_in_a_file_the_second_one_to_claim_is_told_of_the_first(
+    open_store, tmp_path, clock, monkeypatch
+):
+    store, looks = open_store("sqlite"), []
+    look = store._look
+
+    def looked(connection, claim):
+        found = look(connection, claim)
+        if not looks:
+            # Between this look and the claim that follows.
+            with closing(sqlite3.connect(tmp_path / "state" / "cache.db")) as other, other:
+                other.execute("INSERT INTO claims VALUES (?, ?, 'other', ?)", (KEY, ONE.kind, clock() + LEASE_S))
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(store, "_look", looked)
+
+    assert (await store.get_or_claim(ONE), looks) == (ANOTHERS, [None, ANOTHERS])
+
+
 async def test_in_memory_nothing_is_claimed(open_store):
     store = open_store("memory")
     before = [await store.get_or_claim(claim) for claim in (ONE, OTHER)]
