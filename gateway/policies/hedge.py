@@ -143,6 +143,8 @@ class _Race:
         finally:
             await _end(first)
         if isinstance(said, Answer) and said.model == self._second.name:
+            if first.cancelled():
+                self._learn_of_loss(ask)
             _credit(ask.trace, before, as_second.trace, asked_after_s)
         return said
 
@@ -154,14 +156,24 @@ class _Race:
             said = await self._first_to_answer(first, second)
             if isinstance(said, Answer):
                 outcome = "second" if said.model == self._second.name else "first"
-                if outcome == "second" and self._learned and not first.done():
-                    # It takes longer than that. Were its slow calls never learned of, ever more would count as slow.
-                    self._latency.observe(ask.query.rpc, self._first.name, self._after_s)
             return said
         finally:
             await _end(first, second)
             ask.trace.attempts += as_second.trace.attempts
             self._metrics.hedged(rpc=ask.query.rpc, outcome=outcome)
+
+    def _learn_of_loss(self, ask: Ask) -> None:
+        """Learns that the first model takes longer: were its slow calls never known, ever more would count as slow."""
+        rpc, name = ask.query.rpc, self._first.name
+        if self._learned:
+            # Not all of what it took, or the second one would be asked later with each race that the first one loses.
+            self._latency.observe(rpc, name, self._after_s)
+            return
+        took_s = next((each.duration_s for each in reversed(ask.trace.attempts) if each.model == name), 0.0)
+        usual_s = self._latency.expected_s(rpc, name)
+        # What was given up on sooner than that tells nothing.
+        if usual_s is not None and took_s > usual_s:
+            self._latency.observe(rpc, name, took_s)
 
     async def _first_to_answer(self, first: asyncio.Task[_Said], second: asyncio.Task[_Said]) -> _Said:
         running = {first, second}

@@ -60,6 +60,7 @@ class HeldModel:
         self.go = asyncio.Event()
         self.asked = asyncio.Event()
         self.cost = 0
+        self.seconds = 0.0
 
     async def answer(self, ask):
         self.asked.set()
@@ -71,7 +72,7 @@ class HeldModel:
             reason = ""
         finally:
             outcome = Outcome.FAILED if reason else Outcome.OK
-            ask.trace.attempts.append(Attempt(self.inner.name, outcome, reason, cost_nano_usd=self.cost))
+            ask.trace.attempts.append(Attempt(self.inner.name, outcome, reason, self.seconds, self.cost))
         return answer
 
     async def ready(self):

@@ -125,6 +125,31 @@ async def test_a_model_whose_slow_calls_lose_does_not_come_to_look_quick(hedge, 
     assert latency.p95_s("Caption", "a") == SOON
 
 
+@pytest.mark.parametrize(("took_s", "known_s"), [(3.0, 3.0), (0.5, 1.0)], ids=["longer than usual", "cut short"])
+async def test_a_race_begun_at_a_set_time_teaches_how_long_the_loser_takes_at_least(
+    hedge, held, ask, takes, latency, took_s, known_s
+):
+    (first, slow), (second, quick) = held("a"), held("b")
+    takes("a", 1.0)
+    slow.seconds = took_s
+    quick.go.set()
+
+    await hedge(first, second).answer(ask())
+
+    assert latency.p95_s("Caption", "a") == known_s
+
+
+async def test_of_a_loser_of_unknown_speed_nothing_is_learned(hedge, held, ask, latency):
+    (first, slow), (second, quick) = held("a"), held("b")
+    slow.seconds = 3.0
+    quick.go.set()
+
+    for _ in range(5):
+        await hedge(first, second).answer(ask())
+
+    assert latency.p95_s("Caption", "a") is None
+
+
 @pytest.mark.parametrize(
     ("limit", "asked_model"), [(None, "a"), (9, "a"), (10, "b")], ids=["no_limit", "too_low", "room_for_both"]
 )
