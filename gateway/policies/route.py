@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from gateway.domain import Offer
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "Route", "Rule"]
 
 DEFAULT = "default"
+# Characters, so that a message says all that it is to say: what has more than 512 bytes is cut.
+_LONGEST_NAME, _LONGEST_LIST = 100, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +212,6 @@ def _nobody_can(unable: Mapping[str, UnsupportedByModel]) -> UnsupportedByModel:
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> UnknownModel:
-    return UnknownModel(
-        f"no {kind} is named {name!r}; there are: {', '.join(sorted(known))}",
-        metadata={"kind": kind, "name": name[:100]},
-    )
+    name = name[:_LONGEST_NAME]
+    listed = shorten(", ".join(sorted(known)), _LONGEST_LIST, placeholder=" and others") or "none"
+    return UnknownModel(f"no {kind} is named {name!r}; there are: {listed}", metadata={"kind": kind, "name": name})

@@ -7,6 +7,7 @@ import pytest
 from gateway.domain import Priority
 from gateway.errors import BackendUnavailable, UnknownModel, UnsupportedByModel
 from gateway.policies.route import Rule
+from gateway.rights import Rights
 
 
 @pytest.fixture
@@ -74,10 +75,35 @@ async def test_local_only_never_reaches_a_third_party(route, models, ask):
     assert models["good"].model.asked == []
 
 
-@pytest.mark.parametrize("options", [{"model": "nope"}, {"route": "nope"}])
-async def test_an_unknown_name_is_told_with_the_names_there_are(route, ask, options):
-    with pytest.raises(UnknownModel, match="'nope'; there are: "):
-        await route().answer(ask(**options))
+@pytest.mark.parametrize(
+    ("rights", "its_models", "its_routes"),
+    [
+        (Rights(), "cheap, good, other", "best, default"),
+        (Rights(models=frozenset({"other", "good"}), routes=("best",)), "good, other", "best"),
+        (Rights(models=frozenset({"gone"})), "none", "best, default"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["model", "route"])
+async def test_an_unknown_name_is_told_with_the_names_that_its_principal_may_use(
+    route, ask, kind, rights, its_models, its_routes
+):
+    with pytest.raises(UnknownModel) as caught:
+        await route(best=("good",)).answer(replace(ask(**{kind: "nope"}), rights=rights))
+
+    assert str(caught.value) == f"no {kind} is named 'nope'; there are: {its_models if kind == 'model' else its_routes}"
+    assert caught.value.metadata == {"kind": kind, "name": "nope"}
+
+
+async def test_of_many_names_as_many_are_told_as_a_message_has_room_for(candidate, make_route, ask):
+    route = make_route([candidate(f"model-{number:03}") for number in range(100)])
+
+    with pytest.raises(UnknownModel) as caught:
+        await route.answer(ask(model="x" * 1000))
+
+    said = str(caught.value)
+    assert said.startswith(f"no model is named '{'x' * 100}'; there are: model-000, model-001, ")
+    assert said.endswith(", model-025, and others")
+    assert len(said) < 512
 
 
 def _cannot(_):
