@@ -63,6 +63,7 @@ _IMAGE_TOKENS = (64, 16_384)
 _TEMPERATURES = (0.0, 2.0)
 _LONGEST_CATEGORY = 100
 _DIGEST_BYTES = 32
+_MISSING = "there is no image, or it has no bytes: give its `data`, or the `digest` of one that you sent lately"
 _NOTHING = (image_pb2.Image(), image_pb2.Image(data=b""), image_pb2.Image(url=""))
 
 
@@ -81,7 +82,7 @@ def check(task: AnyTask, request: Any, *, at: str = "") -> Options:
 
 def check_images(given: Sequence[tuple[str, image_pb2.Image]], wrong: Sequence[Violation] = ()) -> None:
     """Raises for what is *wrong* besides images, and for images, by path, that are not there or are addresses."""
-    missing = [Violation(path, "there is no image, or it has no bytes") for path, image in given if _is_missing(image)]
+    missing = [Violation(path, _MISSING) for path, image in given if _is_missing(image)]
     digests = [
         Violation(f"{path}.digest", f"has {len(image.digest)} bytes; a SHA-256 has {_DIGEST_BYTES}")
         for path, image in given

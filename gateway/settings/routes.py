@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
@@ -69,8 +70,8 @@ class RouteSettings(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RouteSettings:
-        if len(set(self.models)) < len(self.models):
-            raise ValueError("models: the same name is there twice")
+        if twice := [name for name, count in Counter(self.models).items() if count > 1]:
+            raise ValueError(f"models: {', '.join(twice)} is there twice")
         if (self.choose == "weights") != bool(self.weights):
             raise ValueError('weights: are there if, and only if, choose = "weights"')
         if unknown := self.weights.keys() - set(self.models):

@@ -77,3 +77,11 @@ async def test_what_makes_no_sense_in_a_comparison_is_refused(start_gateway, opt
     failure = await failure_of(compared(gateway, *models, detect=detect(**options)))
 
     assert (failure.reason, [field for field, _ in failure.violations]) == ("INVALID_FIELD", expected)
+
+
+async def test_a_comparison_that_names_a_model_twice_is_told_which(start_gateway):
+    gateway = await start_gateway(models={"one": scripted(CAT), "two": scripted(CAT)})
+
+    failure = await failure_of(compared(gateway, "one", "two", "one", detect=detect()))
+
+    assert failure.violations == [("models", "has the same name twice: 'one'")]

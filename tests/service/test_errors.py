@@ -13,6 +13,7 @@ from tests.fixtures.served_gateway import IMAGE, caption, failure_of
 from visiongateway.v1 import call_pb2, image_pb2, vision_service_pb2 as pb
 
 CANARY = "canary-6f1d"
+NO_IMAGE = "there is no image, or it has no bytes: give its `data`, or the `digest` of one that you sent lately"
 
 
 def _all(kind=GatewayError):
@@ -158,8 +159,8 @@ async def test_everything_wrong_is_told_at_once(served):
     failure = await failure_of(served.stub.VQA(request, timeout=5))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert failure.violations == [
-        ("image", "there is no image, or it has no bytes"),
-        ("images[1]", "there is no image, or it has no bytes"),
+        ("image", NO_IMAGE),
+        ("images[1]", NO_IMAGE),
         ("options.route", "must be unset when `model` is set"),
         ("options.priority", "has no value 17"),
         ("options.image_detail", "has no value -1"),
@@ -213,7 +214,7 @@ async def test_a_missing_image_alone_is_an_invalid_image(served, image):
     failure = await failure_of(served.stub.Caption(pb.CaptionRequest(image=image), timeout=5))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE")
     assert failure.info.metadata["limit"] == "missing"
-    assert failure.violations == [("image", "there is no image, or it has no bytes")]
+    assert failure.violations == [("image", NO_IMAGE)]
     assert served.count("vision_gateway_images_rejected_total", limit="missing") == 1
 
 

@@ -64,6 +64,11 @@ def test_a_route_must_name_configured_models(written):
         load(written(TWO_MODELS + '[routes]\ndefault = ["huge"]\n'))
 
 
+def test_a_route_that_names_a_model_twice_is_told_which(written):
+    with pytest.raises(SettingsError, match=r"routes\.default: models: small is there twice"):
+        load(written(TWO_MODELS + '[routes]\ndefault = ["small", "large", "small"]\n'))
+
+
 def test_a_route_must_name_a_model_at_all(written):
     with pytest.raises(SettingsError, match=r"routes\.default names no model"):
         load(written(TWO_MODELS + "[routes]\ndefault = []\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -117,5 +118,5 @@ def _violations(request: Any, name: str, inner: Any) -> Iterator[Violation]:
         yield Violation(f"{name}.options.allow_fallback", "must be unset: each model answers for itself")
     if len(request.models) > _MOST_MODELS:
         yield Violation("models", f"has {len(request.models)} names; at most {_MOST_MODELS} are allowed")
-    elif len(set(request.models)) < len(request.models):
-        yield Violation("models", "has the same name twice")
+    elif twice := [name for name, count in Counter(request.models).items() if count > 1]:
+        yield Violation("models", f"has the same name twice: {', '.join(map(repr, twice))}")
