@@ -62,7 +62,7 @@ def serve(
     log_level: Annotated[_Level | None, typer.Option(help="Least level of the log lines.")] = None,
     seat: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Starts the gateway in front of the models of the settings; with `workers` under `server`, several share the ports.
+    """Starts the gateway in front of the models of the settings; with `workers` under `server`, several share ports.
 
     Ends when it gets SIGINT (Ctrl-C) or SIGTERM, once the calls in flight are answered. Logs to standard error.
     """
