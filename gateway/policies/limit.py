@@ -61,7 +61,7 @@ class Limit:
     """A bulkhead with a bounded queue: interactive calls before bulk ones, first come first served among each.
 
     The whole queue is for bursts, and for bulk calls. Where interactive calls have waited without a break for a while,
-    only as many of them may wait as are asked at once: then they take about twice as long as they would without load.
+    only half as many of them may wait as are asked at once: then they take about half as long again as without load.
     """
 
     def __init__(  # noqa: PLR0913  what it bounds and by what, each named at the call
@@ -134,7 +134,7 @@ class Limit:
         until = ask.deadline - (self._latency.expected_s(ask.query.rpc, self._name) or 0.0)
         if now + _MARGIN * self._expected_wait_s(urgency) > until:
             raise self._shed(ask, _TOO_LONG)
-        if urgency is Urgency.INTERACTIVE and self._interactive.stands and self._ahead_of(urgency) >= self._limit:
+        if urgency is Urgency.INTERACTIVE and self._interactive.stands and 2 * self._ahead_of(urgency) >= self._limit:
             raise self._shed(ask, _STANDS)
         if sum(map(len, self._queues)) >= self._max_queue and not self._take_from_bulk(urgency):
             raise self._shed(ask, _FULL)

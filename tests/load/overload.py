@@ -70,10 +70,6 @@ SCENARIOS = {
         "a scripted model that takes 300 ms, 8 calls at once (`max_inflight = 8`)",
         model=_FAKE | {"max_inflight": 8},
     ),
-    "short-queue": Scenario(
-        "the same scripted model, and at most 4 calls wait for it (`max_queue = 4`)",
-        model=_FAKE | {"max_inflight": 8, "max_queue": 4},
-    ),
     "images": Scenario(
         "a scripted model that takes 300 ms, as many calls at once as the settings that come with the gateway allow "
         "(64): the image work is what there is too little of",

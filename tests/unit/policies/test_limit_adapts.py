@@ -142,7 +142,7 @@ def test_at_four_times_what_a_model_can_take_it_does_as_much_and_the_rest_is_tol
     assert all(0 < end.retry_after_s < 5 for end, _ in shed)
 
 
-def test_at_four_times_what_a_model_can_take_those_who_are_let_in_take_twice_as_long_at_most(limit, load):
+def test_at_four_times_what_a_model_can_take_those_who_are_let_in_take_less_than_twice_as_long(limit, load):
     takes_s, until_s, burst_s = 0.3, 20, 4
     eight_at_once = Upstream(lambda _, __: takes_s)
 
@@ -151,7 +151,7 @@ def test_at_four_times_what_a_model_can_take_those_who_are_let_in_take_twice_as_
     # In the order in which they came; the burst is waited for.
     settled = ends[burst_s * len(ends) // until_s :]
     answered = [took_s for end, took_s in settled if isinstance(end, Answer)]
-    assert max(answered) <= 2 * takes_s + 1e-6
+    assert max(answered) < 2 * takes_s
     assert len(answered) >= 0.95 * (until_s - burst_s) * 8 / takes_s
 
 

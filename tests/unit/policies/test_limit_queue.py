@@ -270,12 +270,12 @@ async def test_a_limit_that_grows_lets_more_calls_in_and_one_that_shrinks_fewer(
 
 @pytest.fixture
 async def standing(limit, begin, clock):
-    """A limit of two places in whose queue some have waited for longer than a burst takes."""
+    """A limit of four places in whose queue some have waited for longer than a burst takes."""
 
     async def make(*waiting):
-        made = limit(2)
-        for name in ("first", "second"):
-            await begin(made, name)
+        made = limit(4)
+        for place in range(4):
+            await begin(made, f"asked {place}")
         for number, options in enumerate(waiting):
             await begin(made, f"waiter {number}", **options)
         clock.now += 1.1
@@ -284,7 +284,7 @@ async def standing(limit, begin, clock):
     return make
 
 
-async def test_a_queue_that_stands_holds_as_many_as_are_asked_at_once(standing, begin):
+async def test_a_queue_that_stands_holds_half_as_many_as_are_asked_at_once(standing, begin):
     limit = await standing({}, {})
 
     with pytest.raises(Overloaded, match="while more calls come than it answers"):
