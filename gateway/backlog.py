@@ -2,7 +2,8 @@
 
 Controlled delay, as in B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015 (https://queue.acm.org/detail.cfm?id=2839461):
 a queue that is empty now and then may be long; one that has stood for a while is kept short, so that those who are let
-in take about as long as they would without load.
+in take about as long as they would without load. There a queue that is empty for a moment is a new one. But one that is
+kept short is often empty for a moment, and would grow long each time: ours has to stay empty for as long.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ class Backlog:
         """Nobody waits."""
         self._clock = clock
         self._count = 0
-        self._began_at = clock()
+        self._since = clock()
+        self._stood = False
 
     def hold(self, count: int) -> None:
         """*count* wait from now on."""
-        if not self._count:
-            self._began_at = self._clock()
+        if bool(count) != bool(self._count):
+            self._stood, self._since = self.stands, self._clock()
         self._count = count
 
     @property
     def stands(self) -> bool:
-        """Whether there was always somebody who waited, for longer than a burst takes."""
-        return self._count > 0 and self._clock() - self._began_at > _BURST_S
+        """Whether somebody waited at every moment for longer than a burst takes; until for as long nobody has."""
+        if self._clock() - self._since > _BURST_S:
+            return self._count > 0
+        return self._stood

@@ -25,7 +25,7 @@ class Line:
     """So many places, and jobs that wait for one, first come first served.
 
     A job that would wait for longer than it has is refused at once; so is one for which a line is too long that has
-    not been empty for a while.
+    stood for a while.
     """
 
     def __init__(self, *, places: int, max_waiting: int, clock: Clock) -> None:

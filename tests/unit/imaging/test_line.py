@@ -67,14 +67,16 @@ async def test_a_line_that_stands_and_is_short_takes_one_more(line, crowd, clock
     assert refused(await crowd(line, 2)) == 1
 
 
-async def test_a_line_that_was_empty_meanwhile_does_not_stand(line, crowd, clock):
+@pytest.mark.parametrize(("empty_s", "let_in"), [(0.0, 4), (A_BURST_S, 20)], ids=["for a moment", "for a while"])
+async def test_a_line_stands_until_it_was_empty_for_a_while(line, crowd, clock, empty_s, let_in):
     (_, _, waiter) = await crowd(line, 3)
     clock.now += A_BURST_S
     line.leave()
     await settle()
     assert waiter.done()
+    clock.now += empty_s
 
-    assert refused(await crowd(line, 20)) == 0
+    assert refused(await crowd(line, 20)) == 20 - let_in
 
 
 async def test_one_that_gave_up_stands_in_line_no_more(line, crowd, clock):

@@ -299,11 +299,15 @@ async def test_one_more_waits_in_a_queue_that_stands_and_is_shorter(standing, be
     assert not late.done()
 
 
-async def test_a_queue_that_was_empty_meanwhile_may_be_as_long_as_a_burst_makes_it(standing, begin, stepped):
+@pytest.mark.parametrize(("empty_s", "let_in"), [(0.0, 2), (1.1, 6)], ids=["for a moment", "for a while"])
+async def test_a_queue_is_kept_short_until_it_was_empty_for_a_while(standing, begin, stepped, clock, empty_s, let_in):
     limit = await standing({})
     await stepped.end(after_s=0.0)
+    clock.now += empty_s
 
-    assert [(await begin(limit, f"late {number}")).done() for number in range(6)] == [False] * 6
+    late = [await begin(limit, f"late {number}") for number in range(6)]
+
+    assert [task.done() for task in late].count(False) == let_in
 
 
 async def test_bulk_calls_may_fill_a_queue_that_stands(standing, begin):
