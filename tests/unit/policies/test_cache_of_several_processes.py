@@ -305,7 +305,7 @@ class Reader:
         ({}, {"sink": Reader()}),
         ({}, {"last_resort": True}),
     ],
-    ids=str,
+    ids=["refresh", "bypass", "flex", "a reader", "the last resort"],
 )
 @pytest.mark.parametrize("is_first", [True, False])
 def test_calls_that_begin_anew_or_that_the_model_treats_otherwise_are_not_waited_for(
