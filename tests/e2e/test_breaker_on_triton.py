@@ -117,13 +117,15 @@ async def attempts(gateway, outcome):
 async def test_a_frozen_triton_costs_a_few_calls_their_share_of_the_time_and_then_none(start_gateway, caption):
     with running() as triton:
         gateway = await start_gateway(
-            models={"embedded": {**embedded(triton), "ready_timeout_s": 0.2}, "stand-in": STAND_IN},
-            server={"readiness_interval_s": 0.1},
+            models={"embedded": embedded(triton), "stand-in": STAND_IN},
+            # Nobody looks meanwhile, so that only calls can tell.
+            server={"readiness_interval_s": 60},
         )
-        await gateway.stub.Caption(caption, timeout=20)
+        # How long a call usually takes is known after five of them.
+        for _ in range(5):
+            await gateway.stub.Caption(caption, timeout=20)
         os.kill(triton.pid, signal.SIGSTOP)
         try:
-            await until(lambda: is_not_ready(gateway), within_s=20)
             hung = await asyncio.gather(*(gateway.stub.Caption(caption, timeout=3) for _ in range(5)))
             opened = await breaker_state(gateway)
             after = await gateway.stub.Caption(caption, timeout=3)
@@ -134,3 +136,24 @@ async def test_a_frozen_triton_costs_a_few_calls_their_share_of_the_time_and_the
     assert [of_embedded(response) for response in hung] == [("embedded", "ATTEMPT_OUTCOME_FAILED", "DEADLINE")] * 5
     assert opened == OPEN
     assert of_embedded(after) == ("embedded", "ATTEMPT_OUTCOME_SKIPPED", "BACKEND_UNAVAILABLE")
+
+
+async def test_a_frozen_triton_that_was_looked_at_costs_no_call(start_gateway, caption):
+    with running() as triton:
+        gateway = await start_gateway(
+            models={"embedded": {**embedded(triton), "ready_timeout_s": 0.2}, "stand-in": STAND_IN},
+            server={"readiness_interval_s": 0.1},
+        )
+        await gateway.stub.Caption(caption, timeout=20)
+        os.kill(triton.pid, signal.SIGSTOP)
+        try:
+            await until(lambda: is_not_ready(gateway), within_s=20)
+            passed = await asyncio.gather(*(gateway.stub.Caption(caption, timeout=3) for _ in range(5)))
+            kept = await breaker_state(gateway)
+        finally:
+            os.kill(triton.pid, signal.SIGCONT)
+        await until(lambda: answers(gateway, caption), within_s=10)
+
+    skipped = ("embedded", "ATTEMPT_OUTCOME_SKIPPED", "BACKEND_UNAVAILABLE")
+    assert [of_embedded(response) for response in passed] == [skipped] * 5
+    assert kept == CLOSED

@@ -148,6 +148,8 @@ async def test_a_thousand_mixed_calls_cost_the_same_in_all_four_places(rewriter,
         ledger={"url": f"sqlite:///{tmp_path}/l.db"},
         models={"first": model, "second": model},
         routes={"default": ["first", "second"]},
+        # However long images wait to be decoded, the line has room for all: who is turned away there asks no provider.
+        images={"workers": AT_ONCE // 2},
     )
     slots = asyncio.Semaphore(AT_ONCE)
 
