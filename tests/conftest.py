@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -42,6 +43,12 @@ def _forbid(report):
         report.longrepr = f"skipping is forbidden here: {report.longrepr}"
         report.outcome = "failed"
     return report
+
+
+def pytest_collection_finish():
+    """Leaves what was imported, which is there to stay, out of all further looks for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
