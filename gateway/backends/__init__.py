@@ -74,7 +74,12 @@ def parse_options(kind: str, raw: Mapping[str, object]) -> BaseModel:
     Raises LookupError, listing the kinds there are, for an unknown *kind*, and pydantic's ValidationError, listing
     every wrong field, for *raw*.
     """
-    options: BaseModel = _module(kind).Options.model_validate(raw)
+    return options_of(kind).model_validate(raw)
+
+
+def options_of(kind: str) -> type[BaseModel]:
+    """Gives the table of what can be set of one backend; raises LookupError, listing the kinds there are."""
+    options: type[BaseModel] = _module(kind).Options
     return options
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from gateway import profiles, tasks
-from gateway.backends import parse_options
+from gateway.backends import options_of, parse_options
 from gateway.compose.files import digests
 from gateway.pricing import FREE, Price, per_gpu_hour, per_million
 from gateway.quoting import Quoter
 from gateway.server.service import RPCS
 from gateway.settings import GpuPriceSettings, Settings, SettingsError, load
+from gateway.settings.problems import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -109,7 +110,12 @@ def _read(settings: Settings) -> tuple[list[Plan], list[str]]:
             price = _price(model, profile, str(getattr(options, "model", name)))
         except ValidationError as exc:
             errors = exc.errors(include_input=False, include_url=False)
-            problems += (f"models.{name}.{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
+            known = type(model).model_fields
+            problems += (
+                f"models.{name}.{line}"
+                for error in errors
+                for line in lines(error, options_of(model.kind), others=known)
+            )
         except (LookupError, ValueError) as exc:
             problems.append(f"models.{name}: {exc.args[0]}")
         else:

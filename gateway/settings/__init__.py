@@ -8,9 +8,9 @@ from __future__ import annotations
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.settings import between
 from gateway.settings.door import JwtSettings, PrincipalSettings, TlsSettings
 from gateway.settings.models import BreakerSettings, ModelSettings, RetrySettings
 from gateway.settings.money import (
@@ -28,6 +29,7 @@ from gateway.settings.money import (
     LedgerSettings,
     PriceSettings,
 )
+from gateway.settings.problems import lines
 from gateway.settings.routes import (
     AgreementSettings,
     CacheSettings,
@@ -41,7 +43,8 @@ from gateway.settings.tracing import TracingSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic_core import ErrorDetails
+_TableT = TypeVar("_TableT", bound=BaseModel)
+
 __all__ = [
     "AgreementSettings",
     "BreakerSettings",
@@ -105,59 +108,13 @@ class Settings(BaseSettings):
     tracing: TracingSettings = Field(default_factory=TracingSettings)
 
     @model_validator(mode="after")
-    def _routes_name_models(self) -> Settings:
-        if not self.models:
-            raise ValueError("no model is configured; add a table such as [models.gemma-4-26b-a4b]")
-        known = ", ".join(self.models)
-        problems = [f"routes.{name} names no model" for name, route in self.routes.items() if not route.models]
-        problems += (
-            f"routes.{name} names {model!r}, which is not among the models: {known}"
-            for name, route in self.routes.items()
-            for model in route.named
-            if model not in self.models
-        )
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
-
-    @model_validator(mode="after")
-    def _credentials_tell_principals_apart(self) -> Settings:
-        given = [each for principal in self.principals.values() for each in principal.credentials]
-        twice = sorted({setting for setting, each in given if given.count((setting, each)) > 1})
-        problems = [f"principals: the same {setting} is there twice" for setting in twice]
-        nobodies = {
-            "anonymous": "whoever has a credential is not anonymous",
-            "shadow": "nobody calls as the gateway's own shadow calls do",
-        }
-        problems += (
-            f"principals.{name}.{setting}: {why}"
-            for name, why in nobodies.items()
-            if name in self.principals
-            for setting in dict.fromkeys(setting for setting, _ in self.principals[name].credentials)
-        )
-        if any(setting == "subjects" for setting, _ in given) and self.jwt is None:
-            problems.append("principals: subjects are of no use without [jwt]")
-        if any(setting == "san" for setting, _ in given) and not (self.server.tls and self.server.tls.client_ca):
-            problems.append("principals: san is of no use without a client_ca in [server.tls]")
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
-
-    @model_validator(mode="after")
-    def _rights_name_what_there_is(self) -> Settings:
-        known = {"models": self.models.keys(), "routes": self.all_routes.keys()}
+    def _fits_together(self) -> Settings:
         problems = [
-            f"principals.{name}.{setting} names {each!r}, which is not there"
-            for name, principal in self.principals.items()
-            for setting, there in known.items()
-            for each in getattr(principal, setting) or ()
-            if each not in there
+            *between.of_routes(self.models, self.routes),
+            *between.of_credentials(self.principals, self.jwt, self.server.tls),
+            *between.of_rights(self.principals, self.models, self.all_routes),
+            *between.of_readers(self.server.metrics_principals, self.principals),
         ]
-        problems += (
-            f"server.metrics_principals names {each!r}, which is not there"
-            for each in self.server.metrics_principals
-            if each not in self.principals
-        )
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -210,19 +167,27 @@ def load(path: Path | None = None, **given: Any) -> Settings:
         raise SettingsError([str(exc)]) from None
     except ValidationError as exc:
         errors = exc.errors(include_input=False, include_url=False)
-        problems = [line for error in errors for line in _problem(error).splitlines()]
-        raise SettingsError(problems, _sound(tables.get("models"))) from None
+        problems = [line for error in errors for line in lines(error, Settings)]
+        if any(error["loc"] for error in errors):
+            # pydantic does not look at what lies between tables while one of them is wrong.
+            problems += _between_sound(tables)
+        raise SettingsError(problems, _sound(tables.get("models"), ModelSettings)) from None
 
 
-def _sound(models: object) -> dict[str, ModelSettings]:
+def _between_sound(tables: Mapping[str, Any]) -> list[str]:
+    models, routes = tables.get("models", {}), tables.get("routes", {})
+    if not isinstance(models, dict) or not isinstance(routes, dict):
+        return []
+    principals = _sound(tables.get("principals"), PrincipalSettings)
+    return [
+        *between.of_routes(models, _sound(routes, RouteSettings)),
+        *between.of_rights(principals, models, {"default", *routes}),
+    ]
+
+
+def _sound(given: object, table: type[_TableT]) -> dict[str, _TableT]:
     found = {}
-    for name, table in models.items() if isinstance(models, dict) else ():
+    for name, each in given.items() if isinstance(given, dict) else ():
         with suppress(ValidationError):
-            found[name] = ModelSettings.model_validate(table)
+            found[name] = table.model_validate(each)
     return found
-
-
-def _problem(error: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message

@@ -58,6 +58,12 @@ kind = "fake"
 profile = "gemma4"
 quality = 3
 
+[models.slow]
+kind = "fake"
+profile = "gemma4"
+max_inflght = 4
+delay = 1
+
 [models.reader]
 kind = "fake"
 profile = "gemma4"
@@ -69,11 +75,13 @@ profile = "gemma4"
 tasks = []
 """
 BAD_PROBLEMS = {
-    "server.grpc_adress: no such setting",
+    "server.grpc_adress: there is no such setting; did you mean grpc_address?",
     "server.max_inflight: Input should be greater than or equal to 1",
     "models.gemma.keepalive_s: Input should be greater than or equal to 10",
     "models.gpt: no backend of kind 'opnai'; there are fake, openai, triton",
     "models.other.quality.overall: Input should be less than or equal to 1",
+    "models.slow.max_inflght: there is no such setting; did you mean max_inflight?",
+    "models.slow.delay: there is no such setting; did you mean delay_s?",
     f"models.reader.tasks: no RPC is named Read; there are {', '.join(tasks.load())}",
     "models.idle.tasks: names no RPC; left out, it is all that the family can do",
 }

@@ -56,7 +56,50 @@ def test_every_problem_is_named_at_once(written):
         "server.max_inflight",
         "models.x.kind",
     }
-    assert "server.speed: no such setting" in caught.value.problems
+    assert "server.speed: there is no such setting" in caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("[server]\nmax_inflght = 1", "server.max_inflght: there is no such setting; did you mean max_inflight?"),
+        ("[server.tls]\ncet = 'x'", "server.tls.cet: there is no such setting; did you mean cert?"),
+        ("[image]\nmax_mib = 1", "image: there is no such setting; did you mean images?"),
+        (
+            "[routes.ocr]\nmodels = ['small']\ntolerence = 0.1",
+            "routes.ocr.tolerence: there is no such setting; did you mean tolerance?",
+        ),
+        (
+            "[models.x]\nkind = 'fake'\nbreaker = { failure = 2 }",
+            "models.x.breaker.BreakerSettings.failure: there is no such setting; did you mean failures?",
+        ),
+    ],
+)
+def test_a_misspelt_setting_is_told_with_the_name_it_is_most_like(written, table, problem):
+    with pytest.raises(SettingsError) as caught:
+        load(written(f"{TWO_MODELS}\n{table}\n"))
+
+    assert problem in caught.value.problems
+
+
+def test_a_route_to_nowhere_is_told_along_with_what_is_wrong_elsewhere(written):
+    with pytest.raises(SettingsError) as caught:
+        load(written(f"{TWO_MODELS}[server]\nspeed = 1\n[routes]\nocr = ['smal']\n"))
+
+    assert caught.value.problems == [
+        "server.speed: there is no such setting",
+        "routes.ocr names 'smal', which is not among the models: small, large",
+    ]
+
+
+def test_routes_and_principals_that_do_not_fit_are_told_at_once(written):
+    with pytest.raises(SettingsError) as caught:
+        load(written(f"{TWO_MODELS}[routes]\nocr = ['smal']\n[principals.me]\nmodels = ['big']\n"))
+
+    assert caught.value.problems == [
+        "routes.ocr names 'smal', which is not among the models: small, large",
+        "principals.me.models names 'big', which is not there",
+    ]
 
 
 def test_a_route_must_name_configured_models(written):

@@ -1,0 +1,47 @@
+"""What is wrong with settings, a line for each problem."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic_core import ErrorDetails
+
+
+def lines(error: ErrorDetails, table: type[BaseModel], *, others: Iterable[str] = ()) -> list[str]:
+    """Says what pydantic found wrong in *table*, and where; *others* are names that stand beside those of *table*."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = {name for each in _tables_at(table, error["loc"][:-1]) for name in each.model_fields}
+        return [f"{where}: {no_such_setting(str(error['loc'][-1]), known.union(others))}"]
+    message = error["msg"].removeprefix("Value error, ")
+    return [f"{where}: {line}" if where else line for line in message.splitlines()]
+
+
+def no_such_setting(name: str, known: Iterable[str]) -> str:
+    """Says so, and the name among *known* that *name* is most like, if it is like any."""
+    near = get_close_matches(name, sorted(known), n=1)
+    return f"there is no such setting; did you mean {near[0]}?" if near else "there is no such setting"
+
+
+def _tables_at(table: type[BaseModel], path: tuple[int | str, ...]) -> set[type[BaseModel]]:
+    found = {table}
+    for part in path:
+        fields = [each.model_fields[str(part)] for each in found if str(part) in each.model_fields]
+        # Otherwise it is a key of a dict, or the name of one of several types that a value may have.
+        found = {each for field in fields for each in _tables_in(field.annotation)} or (
+            {each for each in found if each.__name__ == part} or found
+        )
+    return found
+
+
+def _tables_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _tables_in(part)
