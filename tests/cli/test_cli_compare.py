@@ -97,3 +97,20 @@ def test_what_fails_for_all_models_is_told_in_a_line(run, scripted_gateway, phot
     result = run("compare", photo, "--task", "caption", "--model", "x")
 
     assert (result.exit_code, result.stderr) == (1, "UNKNOWN_MODEL: no model is named x\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "vqa"], "Invalid value: vqa needs question"),
+        (
+            ["--task", "caption", "--label", "cat"],
+            "Invalid value: caption has no labels; besides options it has detail",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_task_is_told_before_anything_is_sent(run, scripted_gateway, photo, arguments, said):
+    result = run("compare", photo, *arguments)
+
+    assert (result.exit_code, scripted_gateway.attempts) == (2, [])
+    assert said in result.stderr

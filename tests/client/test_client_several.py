@@ -73,7 +73,8 @@ def test_the_results_of_an_annotation_are_answers_and_errors_in_order(scripted_g
     [
         ("caption", TypeError, r"tasks are several, such as \['caption'\], not one"),
         (["translate"], ValueError, "task is one of .*; not 'translate'"),
-        ([("caption", {"modle": "x"})], TypeError, "modle"),
+        ([("caption", {"modle": "x"})], TypeError, "caption has no modle; besides options it has detail, language"),
+        (["vqa"], TypeError, "vqa needs question"),
         ([("caption", {"timeout": 3})], TypeError, "timeout is one of the whole call, not of its task caption"),
     ],
 )

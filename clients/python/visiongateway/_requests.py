@@ -6,6 +6,7 @@ Requests are made before their images are read, so that wrong arguments are told
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any, Literal, TypeAlias
 
 from google.protobuf.struct_pb2 import Struct
@@ -135,6 +136,11 @@ def _task(task: TaskChoice, arguments: Mapping[str, Any]) -> tuple[dict[str, Any
     options: Any = {name: value for name, value in arguments.items() if name in Options.__annotations__}
     own = {name: value for name, value in arguments.items() if name not in Options.__annotations__}
     images = list(own.pop("images", ())) if task in _WITH_IMAGES else []
+    taken = [name for name in signature(fields).parameters if name != "options"]
+    if unknown := own.keys() - set(taken):
+        raise TypeError(f"{task} has no {', '.join(sorted(unknown))}; besides options it has {', '.join(taken)}")
+    if missing := [name for name in taken if name not in {**defaults, **own}]:
+        raise TypeError(f"{task} needs {', '.join(missing)}")
     return {task: request(**fields(options, **{**defaults, **own}))}, images, options
 
 
