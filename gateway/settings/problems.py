@@ -13,20 +13,24 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-def lines(error: ErrorDetails, table: type[BaseModel], *, others: Iterable[str] = ()) -> list[str]:
-    """Says what pydantic found wrong in *table*, and where; *others* are names that stand beside those of *table*."""
+def lines(
+    error: ErrorDetails, table: type[BaseModel], *, others: Iterable[str] = (), what: str = "setting"
+) -> list[str]:
+    """Says what pydantic found wrong in *table*, and where.
+
+    *others* are names that stand beside those of *table*; *what* is the word for one.
+    """
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = {name for each in _tables_at(table, error["loc"][:-1]) for name in each.model_fields}
-        return [f"{where}: {no_such_setting(str(error['loc'][-1]), known.union(others))}"]
+        return [f"{where}: {_no_such(what, str(error['loc'][-1]), known.union(others))}"]
     message = error["msg"].removeprefix("Value error, ")
     return [f"{where}: {line}" if where else line for line in message.splitlines()]
 
 
-def no_such_setting(name: str, known: Iterable[str]) -> str:
-    """Says so, and the name among *known* that *name* is most like, if it is like any."""
+def _no_such(what: str, name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, sorted(known), n=1)
-    return f"there is no such setting; did you mean {near[0]}?" if near else "there is no such setting"
+    return f"there is no such {what}; did you mean {near[0]}?" if near else f"there is no such {what}"
 
 
 def _tables_at(table: type[BaseModel], path: tuple[int | str, ...]) -> set[type[BaseModel]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
+from gateway.settings.problems import lines
 from gateway.settings.table import Table
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def read(path: Path, families: Mapping[str, str]) -> dict[str, Behaviour]:
     except ValueError as exc:
         raise BadBehaviour([f"{path} is not TOML: {exc}"]) from None
     unknown = tables.keys() - families.keys()
-    problems = [f"{name}: the settings have no such model" for name in sorted(unknown)]
+    known = ", ".join(families)
+    problems = [f"{name}: the settings have no such model; they have {known}" for name in sorted(unknown)]
     return _all(families, tables, problems)
 
 
@@ -151,8 +153,9 @@ def _all(families: Mapping[str, str], tables: Mapping[str, object], problems: li
             found[name] = Behaviour.model_validate(merged)
         except ValidationError as exc:
             problems += (
-                f"{'.'.join(map(str, (name, *error['loc'])))}: {error['msg'].removeprefix('Value error, ')}"
+                f"{name}.{line}"
                 for error in exc.errors(include_input=False, include_url=False)
+                for line in lines(error, Behaviour)
             )
     if problems:
         raise BadBehaviour(problems)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from gateway import tasks
+from gateway.settings.problems import lines
 from gateway.settings.table import Table
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def read(path: Path) -> list[Call]:
         try:
             calls.append(Call.model_validate_json(line))
         except ValidationError as exc:
-            problems += (_problem(number, error) for error in exc.errors(include_input=False, include_url=False))
+            errors = exc.errors(include_input=False, include_url=False)
+            problems += (
+                f"line {number}: {problem}" for error in errors for problem in lines(error, Call, what="field")
+            )
     if not calls and not problems:
         problems = ["there is no call in it"]
     if problems:
@@ -96,9 +100,3 @@ def synthetic(calls: int, *, per_s: float, seed: int, mix: Mapping[str, int] = S
         at_s += random.expovariate(per_s)
         made.append(Call(at_s=at_s, category=deck.pop()))
     return made
-
-
-def _problem(number: int, error: Mapping[str, object]) -> str:
-    where = ".".join(str(part) for part in error["loc"])  # type: ignore[attr-defined]  # pydantic's is a tuple.
-    message = "no such field" if error["type"] == "extra_forbidden" else str(error["msg"]).removeprefix("Value error, ")
-    return f"line {number}: {where}: {message}" if where else f"line {number}: {message}"

@@ -60,3 +60,13 @@ def test_every_problem_of_a_file_is_named(file):
 def test_a_file_that_is_no_toml_is_said_to_be_none(file):
     with pytest.raises(BadBehaviour, match="is not TOML"):
         behaviour.read(file("own = {"), FAMILIES)
+
+
+def test_what_is_misspelt_is_told_with_what_there_is(file):
+    with pytest.raises(BadBehaviour) as caught:
+        behaviour.read(file("[onw]\n[own]\nrigth = 0.5\n[strange]\nright = 0.5"), FAMILIES)
+
+    assert caught.value.problems == [
+        "onw: the settings have no such model; they have own, strange",
+        "own.rigth: there is no such setting; did you mean right?",
+    ]

@@ -69,3 +69,7 @@ def test_equal_seeds_make_up_equal_calls_and_others_other_ones():
     first, again, other = (trace.synthetic(100, per_s=1, seed=seed) for seed in (1, 1, 2))
 
     assert (first == again, first == other) == (True, False)
+
+
+def test_a_misspelt_field_is_told_with_the_name_it_is_most_like(problems):
+    assert problems('{"categry": "counting"}') == ["line 1: categry: there is no such field; did you mean category?"]
