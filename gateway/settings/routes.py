@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from gateway.settings.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 
@@ -70,25 +73,29 @@ class RouteSettings(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RouteSettings:
-        if twice := [name for name, count in Counter(self.models).items() if count > 1]:
-            raise ValueError(f"models: {', '.join(twice)} is there twice")
-        if (self.choose == "weights") != bool(self.weights):
-            raise ValueError('weights: are there if, and only if, choose = "weights"')
-        if unknown := self.weights.keys() - set(self.models):
-            raise ValueError(f"weights: {', '.join(sorted(unknown))} is not among the route's models")
-        if self.weights and not any(self.weights.values()):
-            raise ValueError("weights: one at least is above 0")
-        if self.hedge and len(self.models) == 1:
-            raise ValueError("hedge: there is no next model")
-        if self.hedge and self.escalate:
-            raise ValueError("hedge: the next model is asked for one reason only: not with escalate = true")
-        if self.escalate and len(self.models) == 1:
-            raise ValueError("escalate: there is no next model")
-        if self.agreement and not self.escalate:
-            raise ValueError("agreement: is of no use without escalate = true")
-        if self.shadow and self.models == (self.shadow.model,):
-            raise ValueError("shadow.model: is not the route's only model")
+        if problems := list(self._problems()):
+            raise ValueError("\n".join(problems))
         return self
+
+    def _problems(self) -> Iterator[str]:
+        if twice := [name for name, count in Counter(self.models).items() if count > 1]:
+            yield f"models: {', '.join(twice)} is there twice"
+        if (self.choose == "weights") != bool(self.weights):
+            yield 'weights: are there if, and only if, choose = "weights"'
+        if unknown := self.weights.keys() - set(self.models):
+            yield f"weights: {', '.join(sorted(unknown))} is not among the route's models"
+        if self.weights and not any(self.weights.values()):
+            yield "weights: one at least is above 0"
+        if self.hedge and len(self.models) == 1:
+            yield "hedge: there is no next model"
+        if self.hedge and self.escalate:
+            yield "hedge: the next model is asked for one reason only: not with escalate = true"
+        if self.escalate and len(self.models) == 1:
+            yield "escalate: there is no next model"
+        if self.agreement and not self.escalate:
+            yield "agreement: is of no use without escalate = true"
+        if self.shadow and self.models == (self.shadow.model,):
+            yield "shadow.model: is not the route's only model"
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def test_every_problem_is_named_at_once(written):
         ),
         (
             "[models.x]\nkind = 'fake'\nbreaker = { failure = 2 }",
-            "models.x.breaker.BreakerSettings.failure: there is no such setting; did you mean failures?",
+            "models.x.breaker.failure: there is no such setting; did you mean failures?",
         ),
     ],
 )
@@ -89,6 +89,21 @@ def test_a_route_to_nowhere_is_told_along_with_what_is_wrong_elsewhere(written):
     assert caught.value.problems == [
         "server.speed: there is no such setting",
         "routes.ocr names 'smal', which is not among the models: small, large",
+    ]
+
+
+def test_everything_wrong_with_a_route_is_told_at_once(written):
+    with pytest.raises(SettingsError) as caught:
+        load(
+            written(
+                f"{TWO_MODELS}[routes.x]\nmodels = ['small', 'small']\nchoose = 'weights'\nweights = {{ big = 0 }}\n"
+            )
+        )
+
+    assert caught.value.problems == [
+        "routes.x: models: small is there twice",
+        "routes.x: weights: big is not among the route's models",
+        "routes.x: weights: one at least is above 0",
     ]
 
 
