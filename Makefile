@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 # The first of these that runs and is 3.11 or newer.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python3.13; do \
   "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo "$$p" && break; done)
+# Processes that the suite runs in; 0 runs it in this one, as `pytest` alone does.
+PROCESSES ?= 2
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-deps
 # Of all that pip says, the downloads that take a while.
 DOWNLOADS = sed -un 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/  \1 (\2)/p'
@@ -29,7 +31,7 @@ setup-gemma4: $(VENV)/.gemma4 ## Adds torch and transformers, for the tests that
 
 .PHONY: test
 test: setup check ## Sets up and runs every check and the whole suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
 
 .PHONY: check
 check: setup ## Formats, lint, types, import layers, proto; all but the suite
