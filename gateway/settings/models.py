@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from gateway.settings.money import GpuPriceSettings, PriceSettings
 from gateway.settings.table import Table
+
+_GPU_ONLY = GpuPriceSettings.model_fields.keys() - PriceSettings.model_fields.keys()
+
+
+def _sort_of_price(given: object) -> str | None:
+    """Tells by its names which price is meant, so that only what is wrong with that one is told."""
+    if isinstance(given, dict):
+        return GpuPriceSettings.__name__ if _GPU_ONLY & given.keys() else PriceSettings.__name__
+    if isinstance(given, PriceSettings | GpuPriceSettings):
+        return type(given).__name__
+    return "free" if given == "free" else None
+
+
+_Price: TypeAlias = Annotated[
+    Annotated[PriceSettings, Tag(PriceSettings.__name__)]
+    | Annotated[GpuPriceSettings, Tag(GpuPriceSettings.__name__)]
+    | Annotated[Literal["free"], Tag("free")],
+    Discriminator(
+        _sort_of_price,
+        custom_error_type="price",
+        custom_error_message='must be "free", or a table with input and output, or with gpu_hour and tokens a second',
+    ),
+]
 
 # Of the calls that are asked at once, so many times may wait.
 _QUEUE = 4
@@ -44,7 +67,7 @@ class ModelSettings(Table):
     # Model family, a module of gateway/profiles. Unset: gemma4 for triton, gpt55 for openai.
     profile: str | None = None
     # Unset: the family's own. "free" counts nothing.
-    price: PriceSettings | GpuPriceSettings | Literal["free"] | None = None
+    price: _Price | None = None
     # Whether the model is in the operator's own hands. Unset: true for triton, false for openai.
     local: bool | None = None
     # RPCs that it is asked. Unset: all that its family can do.

@@ -92,6 +92,36 @@ def test_a_route_to_nowhere_is_told_along_with_what_is_wrong_elsewhere(written):
     ]
 
 
+@pytest.mark.parametrize(
+    ("price", "problems"),
+    [
+        (
+            '{ inptu = "5", output = "30" }',
+            [
+                "models.x.price.input: Field required",
+                "models.x.price.inptu: there is no such setting; did you mean input?",
+            ],
+        ),
+        (
+            '{ gpu_hour = "2.50", input_tokens_per_s = 9000, output_token_per_s = 1221 }',
+            [
+                "models.x.price.output_tokens_per_s: Field required",
+                "models.x.price.output_token_per_s: there is no such setting; did you mean output_tokens_per_s?",
+            ],
+        ),
+        (
+            "3",
+            ['models.x.price: must be "free", or a table with input and output, or with gpu_hour and tokens a second'],
+        ),
+    ],
+)
+def test_a_wrong_price_is_told_as_what_it_was_meant_to_be(written, price, problems):
+    with pytest.raises(SettingsError) as caught:
+        load(written(f"[models.x]\nkind = 'fake'\nprice = {price}\n"))
+
+    assert caught.value.problems == problems
+
+
 def test_everything_wrong_with_a_route_is_told_at_once(written):
     with pytest.raises(SettingsError) as caught:
         load(
