@@ -43,7 +43,7 @@ def models(  # noqa: PLR0913  one parameter for each option
         state = _read(url, ca)
         lines = [f"{name}  {'ready' if state['models'][name] == 'ready' else 'not ready'}" for name in state["models"]]
     except (OSError, HTTPException):
-        output.complain(f"No gateway answers at {url}.")
+        output.complain(f"No gateway answers at {url}; give its --http-address, or its gRPC port as --address.")
         raise typer.Exit(1) from None
     except (ValueError, LookupError, TypeError):
         output.complain(f"What answers at {url} is no gateway.")

@@ -71,7 +71,8 @@ def test_no_gateway_is_told(monkeypatch):
 
     result = models()
 
-    assert (result.exit_code, result.stderr) == (1, "No gateway answers at http://127.0.0.1:1/readyz.\n")
+    told = "No gateway answers at http://127.0.0.1:1/readyz; give its --http-address, or its gRPC port as --address.\n"
+    assert (result.exit_code, result.stderr) == (1, told)
 
 
 @pytest.mark.parametrize(

@@ -252,4 +252,5 @@ async def test_the_command_line_lists_the_models_of_an_http_port_with_tls(serve_
     untrusted = await run(*command, "--tls")
 
     assert trusted == (0, "one  ready\n")
-    assert untrusted == (1, f"No gateway answers at https://{address}/readyz.\n")
+    told = f"No gateway answers at https://{address}/readyz; give its --http-address, or its gRPC port as --address.\n"
+    assert untrusted == (1, told)
