@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Seconds. There they are 0.1, of requests that take milliseconds; ours take some tenths of a second and more.
 _BURST_S = 1.0
+# Seconds that nobody minds: a queue of calls that are over in milliseconds may stand, and be longer than a few.
+_BRIEF_S = 0.25
 
 
 class Backlog:
@@ -30,11 +32,18 @@ class Backlog:
     def hold(self, count: int) -> None:
         """*count* wait from now on."""
         if bool(count) != bool(self._count):
-            self._stood, self._since = self.stands, self._clock()
+            self._stood, self._since = self._stands, self._clock()
         self._count = count
 
+    def is_closed(self, *, beyond: float, wait_s: float) -> bool:
+        """Tells whether one that comes now is to be turned away, who would wait for *wait_s* seconds.
+
+        So it is while the queue stands, where *beyond* wait already and the wait would not be brief.
+        """
+        return self._count >= beyond and wait_s > _BRIEF_S and self._stands
+
     @property
-    def stands(self) -> bool:
+    def _stands(self) -> bool:
         """Whether somebody waited at every moment for longer than a burst takes; until for as long nobody has."""
         if self._clock() - self._since > _BURST_S:
             return self._count > 0

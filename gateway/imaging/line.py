@@ -17,7 +17,7 @@ _NEWEST: Final = 0.1
 # Jobs take now longer and now shorter: with none to spare, many would wait in vain.
 _MARGIN: Final = 1.5
 # For each place, in a line that overload has left standing: so few that a job waits for about two others, and so many
-# that no place is empty.
+# that no place is empty. More where they are over soon.
 _STANDING: Final = 2
 
 
@@ -43,10 +43,8 @@ class Line:
             await self._free.acquire()
             return
         wait_s = (self._waiting + 1) * self._job_s / self._places
-        most = self._max_waiting
-        if self._backlog.stands:
-            most = min(most, _STANDING * self._places)
-        if self._waiting >= most or _MARGIN * wait_s > timeout_s:
+        is_closed = self._backlog.is_closed(beyond=_STANDING * self._places, wait_s=wait_s)
+        if is_closed or self._waiting >= self._max_waiting or _MARGIN * wait_s > timeout_s:
             raise Overloaded("too many images wait to be decoded", retry_after_s=wait_s or _RETRY_AFTER_S)
         self._wait(1)
         try:

@@ -62,6 +62,7 @@ class Limit:
 
     The whole queue is for bursts, and for bulk calls. Where interactive calls have waited without a break for a while,
     only half as many of them may wait as are asked at once: then they take about half as long again as without load.
+    More may where none would wait for long.
     """
 
     def __init__(  # noqa: PLR0913  what it bounds and by what, each named at the call
@@ -131,10 +132,12 @@ class Limit:
 
     async def _queue(self, ask: Ask) -> None:
         now, urgency = self._clock(), ask.options.urgency
+        wait_s = self._expected_wait_s(urgency)
         until = ask.deadline - (self._latency.expected_s(ask.query.rpc, self._name) or 0.0)
-        if now + _MARGIN * self._expected_wait_s(urgency) > until:
+        if now + _MARGIN * wait_s > until:
             raise self._shed(ask, _TOO_LONG)
-        if urgency is Urgency.INTERACTIVE and self._interactive.stands and 2 * self._ahead_of(urgency) >= self._limit:
+        is_closed = self._interactive.is_closed(beyond=self._limit / 2, wait_s=wait_s)
+        if is_closed and urgency is Urgency.INTERACTIVE:
             raise self._shed(ask, _STANDS)
         if sum(map(len, self._queues)) >= self._max_queue and not self._take_from_bulk(urgency):
             raise self._shed(ask, _FULL)
@@ -190,10 +193,8 @@ class Limit:
 
     def _expected_wait_s(self, urgency: Urgency) -> float:
         """Gives the seconds until a call that comes now has a place; 0 while nothing is known."""
-        return (self._ahead_of(urgency) + 1) * (self._held_s or 0.0) / self._limit
-
-    def _ahead_of(self, urgency: Urgency) -> int:
-        return sum(len(queue) for queue in self._queues[: urgency + 1])
+        ahead = sum(len(queue) for queue in self._queues[: urgency + 1])
+        return (ahead + 1) * (self._held_s or 0.0) / self._limit
 
     def _took(self, ask: Ask, seconds: float, inflight: int) -> None:
         self._held_s = seconds if self._held_s is None else self._held_s + _NEWEST * (seconds - self._held_s)

@@ -37,7 +37,7 @@ async def crowd():
 @pytest.fixture
 def line(clock):
     made = Line(places=2, max_waiting=64, clock=clock)
-    made.took(0.1)
+    made.took(0.2)
     return made
 
 
@@ -57,7 +57,7 @@ async def test_a_line_that_stands_is_kept_short(line, crowd, clock):
         await line.take(60.0)
 
     # The five of which it would have been the last one, two at a time.
-    assert caught.value.retry_after_s == pytest.approx(0.25)
+    assert caught.value.retry_after_s == pytest.approx(0.5)
 
 
 async def test_a_line_that_stands_and_is_short_takes_one_more(line, crowd, clock):
@@ -77,6 +77,16 @@ async def test_a_line_stands_until_it_was_empty_for_a_while(line, crowd, clock, 
     clock.now += empty_s
 
     assert refused(await crowd(line, 20)) == 20 - let_in
+
+
+async def test_a_line_that_stands_is_no_shorter_than_nobody_minds(crowd, clock):
+    line = Line(places=2, max_waiting=64, clock=clock)
+    line.took(0.02)
+    await crowd(line, 2 + 4)
+    clock.now += A_BURST_S
+
+    # 0.02 s for every two of 25 is a quarter of a second.
+    assert refused(await crowd(line, 40)) == 40 - (25 - 4)
 
 
 async def test_one_that_gave_up_stands_in_line_no_more(line, crowd, clock):

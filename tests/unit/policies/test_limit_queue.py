@@ -269,11 +269,13 @@ async def test_a_limit_that_grows_lets_more_calls_in_and_one_that_shrinks_fewer(
 
 
 @pytest.fixture
-async def standing(limit, begin, clock):
+async def standing(limit, begin, stepped, clock):
     """A limit of four places in whose queue some have waited for longer than a burst takes."""
 
-    async def make(*waiting):
+    async def make(*waiting, takes_s=1.0):
         made = limit(4)
+        await begin(made, "one that tells how long a place is held")
+        await stepped.end(after_s=takes_s)
         for place in range(4):
             await begin(made, f"asked {place}")
         for number, options in enumerate(waiting):
@@ -308,6 +310,15 @@ async def test_a_queue_is_kept_short_until_it_was_empty_for_a_while(standing, be
     late = [await begin(limit, f"late {number}") for number in range(6)]
 
     assert [task.done() for task in late].count(False) == let_in
+
+
+async def test_a_queue_that_stands_is_no_shorter_than_nobody_minds(standing, begin):
+    limit = await standing({}, {}, takes_s=0.125)
+
+    late = [await begin(limit, f"late {number}") for number in range(10)]
+
+    # 0.125 s for every four of eight is a quarter of a second.
+    assert [task.done() for task in late].count(False) == 8 - 2
 
 
 async def test_bulk_calls_may_fill_a_queue_that_stands(standing, begin):
