@@ -32,7 +32,7 @@ from tests.load.gateway_process import GatewayProcess, serving
 from visiongateway.v1 import image_pb2, vision_service_pb2 as pb
 
 TIMES = (0.3, 1, 3, 4, 8)
-_WORKERS = (8, 16)
+_WORKERS = (8, 12)
 _SETTLES_S = 4.0
 _FIRST_S = 1.0
 MODEL_S = 0.3
