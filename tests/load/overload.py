@@ -75,10 +75,6 @@ SCENARIOS = {
         "(64): the image work is what there is too little of",
         model=_FAKE,
     ),
-    "images-adaptive": Scenario(
-        "the same with `adaptive = true`: the gateway finds out how many at once are too many",
-        model=_FAKE | {"adaptive": True},
-    ),
     "triton": Scenario(
         "a real Triton with the CPU model that comes with the gateway, two calls at once for each of its cores "
         "(`max_inflight = 4`)",
