@@ -14,63 +14,24 @@ from gateway.backends.openai import connect
 from gateway.domain import Completion, ServiceTier
 from gateway.errors import (
     BackendUnavailable,
-    BrokenOff,
-    Refused,
-    TruncatedAnswer,
     UnusableAnswer,
-    UpstreamRateLimited,
 )
 from gateway.usage import Usage
-from tests.fixtures.openai_calls import PICTURE, UNTOLD, options, stand_in, told, whole_request
+from tests.fixtures.openai_calls import PICTURE, options, stand_in, told, whole_request
+from tests.fixtures.openai_streams import (
+    CHUNKED,
+    UNTIL_CLOSED,
+    USAGE,
+    chunk,
+    delta,
+    end,
+    event,
+    read,
+    says,
+    whole,
+)
 
 pytestmark = pytest.mark.usefixtures("unblocked_loop", "key")
-
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
-UNTIL_CLOSED = HEAD + b"connection: close\r\n\r\n"
-USAGE = {
-    "input_tokens": 1400,
-    "input_tokens_details": {"cached_tokens": 100},
-    "output_tokens": 138,
-    "output_tokens_details": {"reasoning_tokens": 64},
-}
-
-
-def event(kind, **fields):
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
-
-
-def delta(text):
-    return event("response.output_text.delta", delta=text)
-
-
-def whole(text, **fields):
-    message = {"type": "message", "content": [{"type": "output_text", "text": text}]}
-    return {"status": "completed", "output": [message], **fields}
-
-
-def end(text, kind="response.completed", **fields):
-    return event(kind, response=whole(text, **fields))
-
-
-def chunk(data):
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def says(*parts, head=UNTIL_CLOSED):
-    """A server that says *parts*, and hangs up."""
-
-    async def talk(reader, writer):
-        await whole_request(reader)
-        writer.writelines([head, *parts])
-        await writer.drain()
-
-    return talk
-
-
-async def read(prompt, talk, **more):
-    async with stand_in(talk) as base_url, connect(options(base_url)) as backend:
-        return await told(backend.stream(prompt, (PICTURE,), timeout_s=10, **more))
 
 
 async def test_usage_tier_and_model_are_those_of_the_last_event(prompt):
@@ -134,99 +95,6 @@ async def test_a_character_may_be_cut_in_two_as_javascript_counts(aimock, prompt
         *pieces, last = (await told(backend.stream(prompt, (PICTURE,), timeout_s=10)))[0]
 
     assert ("".join(pieces), last.text) == (text, text)
-
-
-@pytest.mark.parametrize("last", [b"", b"data: [DONE]\n\n", end("a cat")[:-1]], ids=["nothing", "done", "cut"])
-async def test_text_without_the_whole_response_is_cut(prompt, last):
-    pieces, error = await read(prompt, says(delta("a cat"), last))
-
-    assert (pieces, type(error), error.elsewhere, error.estimated) == (["a cat"], BrokenOff, True, True)
-    assert error.usage == UNTOLD + Usage(output=2)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [(), (chunk(event("response.created")), b"10\r\n")],
-    ids=["cut", "cut in a chunk"],
-)
-async def test_a_stream_that_breaks_before_its_first_word_is_unavailable_and_may_be_billed(prompt, parts):
-    pieces, error = await read(prompt, says(*parts, head=CHUNKED))
-
-    assert (pieces, type(error), error.usage) == ([], BackendUnavailable, UNTOLD)
-
-
-async def test_text_that_goes_on_after_done_is_none_of_the_answer(prompt):
-    pieces, error = await read(prompt, says(delta("a "), b"data: [DONE]\n\n", delta("cat"), end("a cat")))
-
-    assert (pieces, type(error)) == (["a "], BrokenOff)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"{", b'{"delta": "\xff"}', b"[]", b"1", b"x" * 1024],
-    ids=["no json", "no utf-8", "a list", "a number", "words"],
-)
-@pytest.mark.parametrize("said", [(), ("a ",)], ids=["first", "later"])
-async def test_an_event_that_cannot_be_read_is_no_answer_be_it_the_first_or_a_later_one(prompt, said, data):
-    broken = b"event: response.output_text.delta\ndata: " + data + b"\n\n"
-
-    pieces, error = await read(prompt, says(*map(delta, said), broken, end("a cat")))
-
-    assert (tuple(pieces), type(error), error.estimated) == (said, UnusableAnswer, True)
-
-
-async def test_an_event_without_an_end_is_no_answer(prompt):
-    pieces, error = await read(prompt, says(delta("a "), b"data: ", b"x" * (9 << 20)))
-
-    assert (pieces, type(error)) == (["a "], UnusableAnswer)
-
-
-@pytest.mark.parametrize(
-    "failed",
-    [
-        event("error", code="rate_limit_exceeded", message="too many"),
-        b'data: {"error": {"code": "rate_limit_exceeded", "message": "too many"}}\n\n',
-        event("response.failed", response={"status": "failed", "error": {"code": "rate_limit_exceeded"}}),
-    ],
-    ids=["error", "as in a body", "failed"],
-)
-async def test_a_failure_told_in_the_stream_is_read_by_its_code(prompt, failed):
-    pieces, error = await read(prompt, says(delta("a "), failed))
-
-    assert (pieces, type(error), error.usage) == (["a "], UpstreamRateLimited, None)
-
-
-async def test_a_refusal_in_the_stream_is_refused_and_none_of_its_words_is_text(prompt):
-    refusal = {"type": "refusal", "refusal": "No."}
-    last = event("response.completed", response={"output": [{"type": "message", "content": [refusal]}], "usage": USAGE})
-
-    pieces, error = await read(prompt, says(event("response.refusal.delta", delta="No."), last))
-
-    assert (pieces, type(error), error.usage.output) == ([], Refused, 74)
-
-
-@pytest.mark.parametrize("last", [b"", event("response.completed", response={"output": []})], ids=["cut", "bare end"])
-async def test_a_refusal_counts_also_where_the_last_event_does_not_repeat_it(prompt, last):
-    pieces, error = await read(prompt, says(event("response.refusal.delta", delta="No."), last))
-
-    assert (pieces, type(error), error.estimated) == ([], Refused, True)
-
-
-@pytest.mark.parametrize(("reason", "expected"), [("max_output_tokens", TruncatedAnswer), ("content_filter", Refused)])
-async def test_an_answer_that_ends_incomplete_says_why(prompt, reason, expected):
-    last = end("a c", "response.incomplete", status="incomplete", incomplete_details={"reason": reason}, usage=USAGE)
-
-    pieces, error = await read(prompt, says(delta("a c"), last))
-
-    assert (pieces, type(error), error.usage.output, error.estimated) == (["a c"], expected, 74, False)
-
-
-async def test_an_end_that_does_not_repeat_the_text_ends_the_text_all_the_same(prompt):
-    bare = event("response.completed", response={"usage": USAGE})
-
-    pieces, error = await read(prompt, says(delta("a "), delta("cat"), bare))
-
-    assert (pieces[-1].text, pieces[-1].usage.output, error) == ("a cat", 74, None)
 
 
 async def test_where_pieces_and_the_whole_differ_the_whole_counts_and_the_log_says_so_once(prompt):

@@ -1,105 +1,22 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 import pytest
 
-from gateway.domain import Attempt, Outcome, Quote
+from gateway.domain import Quote
 from gateway.errors import (
     BackendUnavailable,
     BudgetExceeded,
     CostAboveLimit,
     DeadlineExceeded,
-    GatewayError,
     Refused,
     TruncatedAnswer,
     UnusableAnswer,
 )
 from gateway.policies.cap import Cap
-from gateway.policies.escalate import Escalate, Sample
-from gateway.policies.fallback import Fallback
 from gateway.policies.save import Save
-
-DOUBTS = {"doubtful": "EMPTY_TEXT", "dubious": "NO_NUMBER"}
-
-
-class Recorded:
-    """Stands in for an account: puts each attempt on the call's record, at a cost of 7 nano-USD."""
-
-    def __init__(self, inner):
-        self.inner = inner
-
-    async def answer(self, ask):
-        outcome, reason = Outcome.OK, ""
-        try:
-            return await self.inner.answer(ask)
-        except GatewayError as exc:
-            outcome, reason = Outcome.FAILED, exc.reason
-            raise
-        finally:
-            ask.trace.attempts.append(Attempt(self.inner.name, outcome, reason, cost_nano_usd=7))
-
-    async def ready(self):
-        return await self.inner.ready()
-
-
-@dataclass
-class ReadingSink:
-    """Stands in for a caller that reads along, and has begun to where *committed* says so."""
-
-    committed: bool
-
-    async def write(self, text):
-        raise AssertionError(text)
-
-
-@pytest.fixture
-def named(candidate):
-    def make(name, *steps, **facts):
-        made = candidate(name, *steps, **facts)
-        return replace(made, model=Recorded(made.model))
-
-    return make
-
-
-@pytest.fixture
-def escalate(latency, metrics, clock):
-    def make(*candidates, sample=None):
-        shared = {"latency": latency, "metrics": metrics, "clock": clock}
-        return Escalate(
-            candidates,
-            in_turn=partial(Fallback, **shared),
-            doubts=lambda _, answer: iter([DOUBTS[answer.model]] if answer.model in DOUBTS else []),
-            sample=sample,
-            **shared,
-        )
-
-    return make
-
-
-@pytest.fixture
-def drawn():
-    def make(agreement, *, least=0.5, chance=0.0):
-        return Sample(share=0.1, least=least, agreement=lambda *_: agreement, chance=lambda: chance)
-
-    return make
-
-
-@pytest.fixture
-def escalations(sample):
-    def count(model, reason):
-        return sample("vision_gateway_escalations_total", rpc="Caption", model=model, reason=reason)
-
-    return count
-
-
-def attempts(ask):
-    return [(each.model, each.outcome.value, each.reason) for each in ask.trace.attempts]
-
-
-def asked_of(candidate):
-    return candidate.model.inner.asked
+from tests.fixtures.escalating import ReadingSink, Recorded, asked_of, attempts
 
 
 async def test_a_doubtful_answer_is_passed_over_for_the_next_model_s(escalate, named, ask, escalations):
@@ -296,58 +213,6 @@ async def test_a_failure_after_the_caller_began_to_read_the_next_model_s_answer_
 
     with pytest.raises(BackendUnavailable, match="gone"):
         await escalate(named("doubtful"), writing).answer(replace(ask(), sink=sink))
-
-
-async def test_answers_that_agree_are_compared_and_the_first_is_given(escalate, named, ask, drawn, sample):
-    asked = ask()
-
-    answer = await escalate(named("sure"), named("other"), sample=drawn(0.5)).answer(asked)
-
-    assert answer.model == "sure"
-    assert attempts(asked) == [("sure", "ok", ""), ("other", "ok", "")]
-    assert sample("vision_gateway_agreement_ratio_sum", rpc="Caption", model="sure", other="other") == 0.5
-
-
-async def test_an_answer_with_which_the_next_model_disagrees_is_passed_over(
-    escalate, named, ask, drawn, sample, escalations
-):
-    asked = ask()
-
-    answer = await escalate(named("sure"), named("other"), sample=drawn(0.25)).answer(asked)
-
-    assert answer.model == "other"
-    assert attempts(asked) == [("sure", "ok", "DOUBTFUL:DISAGREEMENT"), ("other", "ok", "")]
-    assert sample("vision_gateway_agreement_ratio_sum", rpc="Caption", model="other", other="sure") == 0.25
-    assert escalations("sure", "DISAGREEMENT") == 1
-
-
-async def test_a_doubtful_answer_overrules_none_that_is_not(escalate, named, ask, drawn, escalations):
-    answer = await escalate(named("sure"), named("doubtful"), sample=drawn(0.0)).answer(ask())
-
-    assert (answer.model, escalations("sure", "DISAGREEMENT")) == ("sure", None)
-
-
-async def test_a_comparison_that_fails_costs_nobody_the_answer(escalate, named, ask, drawn):
-    down = named("other", BackendUnavailable("down"))
-
-    assert (await escalate(named("sure"), down, sample=drawn(0.0)).answer(ask())).model == "sure"
-
-
-@pytest.mark.parametrize("why", ["not drawn", "streamed", "paused"])
-async def test_answers_are_not_compared_where_they_cannot_or_need_not_be(escalate, named, ask, drawn, why):
-    second = named("other", is_open=why == "paused")
-    asked = replace(ask(), sink=ReadingSink(committed=False)) if why == "streamed" else ask()
-    sample = drawn(0.0, chance=0.1 if why == "not drawn" else 0.0)
-
-    assert (await escalate(named("sure"), second, sample=sample).answer(asked)).model == "sure"
-    assert asked_of(second) == []
-
-
-async def test_what_was_escalated_is_not_compared_besides(escalate, named, ask, drawn):
-    third = named("third")
-
-    assert (await escalate(named("doubtful"), named("sure"), third, sample=drawn(0.0)).answer(ask())).model == "sure"
-    assert asked_of(third) == []
 
 
 async def test_an_escalated_call_saves_what_all_its_attempts_leave_of_the_dearest(

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from gateway.concurrency import Fixed
 from gateway.domain import Urgency
 from gateway.errors import DeadlineExceeded, Overloaded, UpstreamRateLimited
-from gateway.policies.limit import Limit
+from tests.fixtures.queues import settle
 
 BULK = {"urgency": Urgency.BULK}
-
-
-class StepModel:
-    """Stands in for a model whose calls end one at a time, when told; *order* has their request ids as they begin."""
-
-    def __init__(self, clock):
-        self.clock = clock
-        self.order = []
-        self.running = []
-
-    async def answer(self, ask):
-        self.order.append(ask.request_id)
-        end = asyncio.get_running_loop().create_future()
-        self.running.append(end)
-        return await end
-
-    async def ready(self):
-        return True
-
-    async def end(self, *, after_s=0.0, exc=None):
-        """Ends the call that runs longest."""
-        self.clock.now += after_s
-        end = self.running.pop(0)
-        end.set_exception(exc) if exc else end.set_result("answer")
-        await settle()
 
 
 class Noted(Fixed):
@@ -52,51 +26,6 @@ class Noted(Fixed):
 
     def overloaded(self):
         self.told.append("overloaded")
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-@pytest.fixture
-def stepped(clock):
-    return StepModel(clock)
-
-
-@pytest.fixture
-def limit(stepped, latency, metrics, clock, random):
-    def make(places=1, queue=10, *, concurrency=None, **more):
-        return Limit(
-            stepped,
-            name="m",
-            concurrency=concurrency or Fixed(places),
-            max_queue=queue,
-            latency=latency,
-            metrics=metrics,
-            clock=clock,
-            random=random,
-            **more,
-        )
-
-    return make
-
-
-@pytest.fixture
-async def begin(ask):
-    """Begins a call and lets it come as far as it can."""
-    begun = []
-
-    async def make(limit, name, *, last_resort=False, **options):
-        asked = replace(ask(**options), request_id=name, last_resort=last_resort)
-        begun.append(asyncio.create_task(limit.answer(asked)))
-        await settle()
-        return begun[-1]
-
-    yield make
-    for task in begun:
-        task.cancel()
-    await asyncio.gather(*begun, return_exceptions=True)
 
 
 @pytest.fixture
@@ -266,68 +195,3 @@ async def test_a_limit_that_grows_lets_more_calls_in_and_one_that_shrinks_fewer(
     assert (grown, stepped.order) == ((["a", "b", "c", "d"], 3), ["a", "b", "c", "d"])
     await stepped.end()
     assert stepped.order == ["a", "b", "c", "d", "e"]
-
-
-@pytest.fixture
-async def standing(limit, begin, stepped, clock):
-    """A limit of four places in whose queue some have waited for longer than a burst takes."""
-
-    async def make(*waiting, takes_s=1.0):
-        made = limit(4)
-        await begin(made, "one that tells how long a place is held")
-        await stepped.end(after_s=takes_s)
-        for place in range(4):
-            await begin(made, f"asked {place}")
-        for number, options in enumerate(waiting):
-            await begin(made, f"waiter {number}", **options)
-        clock.now += 1.1
-        return made
-
-    return make
-
-
-async def test_a_queue_that_stands_holds_half_as_many_as_are_asked_at_once(standing, begin):
-    limit = await standing({}, {})
-
-    with pytest.raises(Overloaded, match="while more calls come than it answers"):
-        await (await begin(limit, "late"))
-
-
-async def test_one_more_waits_in_a_queue_that_stands_and_is_shorter(standing, begin):
-    limit = await standing({})
-
-    late = await begin(limit, "late")
-
-    assert not late.done()
-
-
-@pytest.mark.parametrize(("empty_s", "let_in"), [(0.0, 2), (1.1, 6)], ids=["for a moment", "for a while"])
-async def test_a_queue_is_kept_short_until_it_was_empty_for_a_while(standing, begin, stepped, clock, empty_s, let_in):
-    limit = await standing({})
-    await stepped.end(after_s=0.0)
-    clock.now += empty_s
-
-    late = [await begin(limit, f"late {number}") for number in range(6)]
-
-    assert [task.done() for task in late].count(False) == let_in
-
-
-async def test_a_queue_that_stands_is_no_shorter_than_nobody_minds(standing, begin):
-    limit = await standing({}, {}, takes_s=0.125)
-
-    late = [await begin(limit, f"late {number}") for number in range(10)]
-
-    # 0.125 s for every four of eight is a quarter of a second.
-    assert [task.done() for task in late].count(False) == 8 - 2
-
-
-async def test_bulk_calls_may_fill_a_queue_that_stands(standing, begin):
-    limit = await standing({}, {})
-
-    assert not (await begin(limit, "bulk", urgency=Urgency.BULK)).done()
-
-
-async def test_bulk_calls_that_wait_keep_no_interactive_one_from_waiting(standing, begin):
-    limit = await standing(*[{"urgency": Urgency.BULK}] * 4)
-
-    assert not (await begin(limit, "somebody waits")).done()
