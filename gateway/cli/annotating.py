@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,18 +45,12 @@ def annotate(  # noqa: PLR0913  one parameter for each option
     model: Annotated[str | None, typer.Option(help="Asks this model.")] = None,
     route: Annotated[str | None, typer.Option(help="Follows this route.")] = None,
     max_cost_usd: Annotated[float | None, typer.Option(help="Most that each task may cost, in dollars.")] = None,
-    image_detail: Annotated[
-        Literal["low", "medium", "high", "max"] | None, typer.Option(help="How much of the image the models see.")
-    ] = None,
-    cache: Annotated[
-        Literal["default", "bypass", "refresh"] | None, typer.Option(help="Use of cached answers.")
-    ] = None,
-    local_only: Annotated[bool, typer.Option("--local-only", help="Asks no model of a third party.")] = False,
+    image_detail: asking.ImageDetail = None,
+    cache: asking.CacheUse = None,
+    local_only: asking.LocalOnly = False,
     as_json: Annotated[bool, typer.Option("--json", help="Prints a line of JSON for each image, and no more.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that each call may take, tries included.")] = 60.0,
-    address: Annotated[
-        str, typer.Option(envvar="VISION_GATEWAY_ADDRESS", help="HOST:PORT of the gateway.")
-    ] = "127.0.0.1:50051",
+    address: door.Address = "127.0.0.1:50051",
     api_key: door.Bearer = None,
     tls: door.Tls = False,
     ca: door.Ca = None,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from visiongateway import VisionClient
 
 _every = partial(typer.Option, rich_help_panel="Options of every call")
+
+# Of commands that ask several models or tasks at once.
+ImageDetail: TypeAlias = Annotated[
+    Literal["low", "medium", "high", "max"] | None, typer.Option(help="How much of the image the models see.")
+]
+CacheUse: TypeAlias = Annotated[
+    Literal["default", "bypass", "refresh"] | None, typer.Option(help="Use of cached answers.")
+]
+LocalOnly: TypeAlias = Annotated[bool, typer.Option("--local-only", help="Asks no model of a third party.")]
 
 
 @dataclass(frozen=True, slots=True)

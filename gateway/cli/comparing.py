@@ -32,18 +32,12 @@ def compare(  # noqa: PLR0913  one parameter for each option
     question: Annotated[str | None, typer.Option(help="Question of vqa.")] = None,
     with_regions: Annotated[bool, typer.Option("--with-regions", help="Has ocr tell where each line is.")] = False,
     max_cost_usd: Annotated[float | None, typer.Option(help="Most that each model may cost, in dollars.")] = None,
-    image_detail: Annotated[
-        Literal["low", "medium", "high", "max"] | None, typer.Option(help="How much of the image the models see.")
-    ] = None,
-    cache: Annotated[
-        Literal["default", "bypass", "refresh"] | None, typer.Option(help="Use of cached answers.")
-    ] = None,
-    local_only: Annotated[bool, typer.Option("--local-only", help="Asks no model of a third party.")] = False,
+    image_detail: asking.ImageDetail = None,
+    cache: asking.CacheUse = None,
+    local_only: asking.LocalOnly = False,
     as_json: Annotated[bool, typer.Option("--json", help="Prints one JSON document at the end, and no more.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds the call may take, tries included.")] = 60.0,
-    address: Annotated[
-        str, typer.Option(envvar="VISION_GATEWAY_ADDRESS", help="HOST:PORT of the gateway.")
-    ] = "127.0.0.1:50051",
+    address: door.Address = "127.0.0.1:50051",
     api_key: door.Bearer = None,
     tls: door.Tls = False,
     ca: door.Ca = None,

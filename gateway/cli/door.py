@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _PANEL = "Options of every call"
 
 
+Address: TypeAlias = Annotated[str, typer.Option(envvar="VISION_GATEWAY_ADDRESS", help="HOST:PORT of the gateway.")]
 Bearer: TypeAlias = Annotated[
     str | None,
     typer.Option(
